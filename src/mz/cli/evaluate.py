@@ -1,0 +1,127 @@
+"""`mz eval`: accuracy on labelled images, in full precision or in the emulator, and how sure it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mz.cli.console import Console, metric_name, table
+from mz.cli.options import COUNT, INPUT_PATH, OUTPUT_FOLDER, console_options, model_options
+
+if TYPE_CHECKING:
+    from mz.flow import EvalResult, ModelRef
+
+
+@click.command(short_help="Measure accuracy, in float or in integers.")
+@model_options
+@click.option(
+    "--target",
+    type=click.Choice(["full_precision", "emulator"]),
+    default="full_precision",
+    show_default=True,
+    help="What runs: the float network, or the integers of --har.",
+)
+@click.option("--data-path", type=INPUT_PATH, help="Labelled images (default: the network's own test set).")
+@click.option("--data-count", type=COUNT, help="Only the first so many of them.")
+@click.option("--batch-size", type=COUNT, help="Images a batch.")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "ort", "numpy"]),
+    default="auto",
+    show_default=True,
+    help="What computes the integers: onnxruntime (checked against numpy) or numpy.",
+)
+@click.option("--visualize", type=OUTPUT_FOLDER, metavar="DIR", help="Draw predictions into this folder.")
+@console_options()
+def command(
+    ref: ModelRef,
+    target: str,
+    data_path: Path | None,
+    data_count: int | None,
+    batch_size: int | None,
+    engine: str,
+    visualize: Path | None,
+    console: Console,
+) -> None:
+    """Measure a network's accuracy on labelled images."""
+    from mz import flow
+
+    options = flow.EvalOptions(
+        target=target,
+        data_path=data_path,
+        data_count=data_count,
+        batch_size=batch_size,
+        engine=engine,
+        visualize=visualize,
+    )
+    result = flow.evaluate(ref, options, progress=console.progress, note=console.note)
+    console.result(report(result))
+    console.emit(as_data(result))
+
+
+def report(result: EvalResult) -> str:
+    """The header and the table: a row for each thing measured, two columns a metric."""
+    metrics = list(result.metrics)
+    rows = []
+    if result.baseline is not None:
+        rows.append(["full precision", *_cells(metrics, result.baseline["metrics"], result.baseline["ci95"])])
+    rows.append([_label(result), *_cells(metrics, result.metrics, result.ci95)])
+    if result.degradation is not None:
+        values = {metric: loss["value"] for metric, loss in result.degradation.items()}
+        bounds = {metric: (loss["low"], loss["high"]) for metric, loss in result.degradation.items()}
+        rows.append(["degradation", *_cells(metrics, values, bounds), "(paired)"])
+    width = 1 + 2 * len(metrics)
+    headings = ["", *(cell for metric in metrics for cell in (metric_name(metric), "95 % interval"))]
+    if len(rows[-1]) > width:
+        headings, rows = [*headings, ""], [row + [""] * (width + 1 - len(row)) for row in rows]
+    lines = [result.header, table(headings, rows, "<" + ">>" * len(metrics))]
+    closeness = []
+    if result.agreement is not None:
+        closeness.append(f"agreement with float {result.agreement:.2f} %")
+    if result.snr_db is not None:
+        closeness.append(f"output SNR {result.snr_db:.1f} dB")
+    if closeness:
+        lines.append("  " + ", ".join(closeness))
+    lines.append(f"  {result.count} images, {result.images_per_second:.0f} images/s")
+    return "\n".join(lines)
+
+
+def _label(result: EvalResult) -> str:
+    """`8-bit (emulator)` where activations and weights have the same bits, else `a8_w4 (emulator)`."""
+    if result.target == "full_precision":
+        return "full precision"
+    bits = re.fullmatch(r"a(\d+)_w\1", result.precision)
+    return f"{bits[1]}-bit (emulator)" if bits else f"{result.precision} (emulator)"
+
+
+def _cells(metrics: list[str], values: Mapping[str, float], bounds: Mapping[str, Any]) -> list[str]:
+    cells = []
+    for metric in metrics:
+        low, high = bounds.get(metric, (None, None))
+        cells += [
+            f"{values[metric]:.2f}" if metric in values else "-",
+            f"{low:.2f} .. {high:.2f}" if low is not None and high is not None else "-",
+        ]
+    return cells
+
+
+def as_data(result: EvalResult) -> dict[str, Any]:
+    """The JSON object of an evaluation; what was not measured is left out."""
+    data: dict[str, Any] = {
+        "model": result.model,
+        "target": result.target,
+        "engine": result.engine,
+        "precision": result.precision,
+        "metrics": result.metrics,
+        "count": result.count,
+        "ci95": result.ci95,
+        "images_per_second": result.images_per_second,
+    }
+    for key in ("baseline", "degradation", "agreement", "snr_db"):
+        if (value := getattr(result, key)) is not None:
+            data[key] = value
+    return data

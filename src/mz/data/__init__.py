@@ -1,0 +1,27 @@
+"""Data sets: bundled ones, and the forms in which users have theirs; read in order, preprocessed beside inference.
+
+May import `mz.zoo` (what a configuration says of data) and `mz.errors`. Pillow is imported when a file is decoded.
+"""
+
+from __future__ import annotations
+
+from mz.data.batches import Batch, batches
+from mz.data.dataset import ArrayDataset, Dataset, FileDataset, Images, content_key
+from mz.data.opening import open_calibration, open_dataset, open_evaluation, subset
+from mz.data.preprocess import Preprocess, preprocessing
+
+__all__ = [
+    "ArrayDataset",
+    "Batch",
+    "Dataset",
+    "FileDataset",
+    "Images",
+    "Preprocess",
+    "batches",
+    "content_key",
+    "open_calibration",
+    "open_dataset",
+    "open_evaluation",
+    "preprocessing",
+    "subset",
+]

@@ -1,0 +1,129 @@
+"""What a data set is: images as they were stored, and labels where they are known. Two forms serve all kinds.
+
+`ArrayDataset` has its images in memory (or mapped from a file), `FileDataset` decodes image files one by one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mz.errors import UserError
+
+Images = np.ndarray | list[np.ndarray]
+"""uint8 [N, H, W] (gray) or [N, H, W, 3] (RGB) where all have one size, else a list of [H, W] and [H, W, 3]."""
+
+
+class Dataset(Protocol):
+    """Images in a fixed order.
+
+    labels: int64 [N], or None for images without labels. class_names: in the order of the labels, () if unknown.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def labels(self) -> np.ndarray | None: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> np.ndarray:
+        """One image: uint8 [H, W] (gray) or [H, W, 3] (RGB). Raises UserError for a file that is no image."""
+        ...
+
+    def read_many(self, start: int, stop: int) -> Images:
+        """The images start..stop-1. Raises UserError as `read` does."""
+        ...
+
+    def take(self, indices: np.ndarray) -> Dataset:
+        """The data set of these images alone, in this order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayDataset:
+    """images: uint8 [N, H, W] or [N, H, W, 3]."""
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, index: int) -> np.ndarray:
+        return np.asarray(self.images[index])
+
+    def read_many(self, start: int, stop: int) -> np.ndarray:
+        return np.asarray(self.images[start:stop])
+
+    def take(self, indices: np.ndarray) -> ArrayDataset:
+        labels = None if self.labels is None else self.labels[indices]
+        return replace(self, images=self.images[indices], labels=labels)
+
+
+@dataclass(frozen=True, slots=True)
+class FileDataset:
+    """files: one image each."""
+
+    name: str
+    files: tuple[Path, ...]
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, index: int) -> np.ndarray:
+        return decode(self.files[index])
+
+    def read_many(self, start: int, stop: int) -> Images:
+        images = [decode(file) for file in self.files[start:stop]]
+        return np.stack(images) if len({image.shape for image in images}) == 1 else images
+
+    def take(self, indices: np.ndarray) -> FileDataset:
+        labels = None if self.labels is None else self.labels[indices]
+        return replace(self, files=tuple(self.files[index] for index in indices), labels=labels)
+
+
+def decode(file: Path) -> np.ndarray:
+    """The image in a file: uint8 [H, W] if it is stored in gray, else RGB [H, W, 3]; transparency is dropped.
+
+    Raises UserError for a file that is missing, damaged or no image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as image:
+            if image.mode.startswith(("I", "F")):
+                raise UserError(f"{file}: an image of mode {image.mode}; 8 bits a channel are expected")
+            return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+    except UnidentifiedImageError:
+        raise UserError(f"{file}: not an image that can be read: remove it or mend it") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{file}: the image cannot be read: {reason}") from error
+
+
+def content_key(dataset: Dataset) -> str:
+    """sha256 (hex) over images and labels, the same whatever the data set's name and place are."""
+    digest = hashlib.sha256()
+    if isinstance(dataset, FileDataset):
+        for file in dataset.files:
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    else:
+        for start in range(0, len(dataset), 1024):
+            images = np.asarray(dataset.read_many(start, min(start + 1024, len(dataset))))
+            digest.update(f"{images.dtype}{images.shape}".encode())
+            digest.update(images.tobytes())
+    if dataset.labels is not None:
+        digest.update(b"labels")
+        digest.update(dataset.labels.astype(np.int64).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,148 @@
+"""One numpy kernel per layer kind, exact by construction.
+
+A kernel takes the integers of its inputs (int32, [N, *shape]), the layer and its constants, and returns the integers of
+its output. Convolutions run through BLAS in float32 or float64, whichever the accumulator's bound proves exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mz.emulator import numerics
+from mz.emulator.constants import (
+    AverageConstants,
+    BilinearConstants,
+    LinearConstants,
+    MoveConstants,
+    NearestConstants,
+    ProductConstants,
+    SumConstants,
+    TableConstants,
+)
+from mz.emulator.linear import linear_sums, pad_map, windows
+from mz.graph.layers import (
+    AvgPool,
+    Concat,
+    Deconv,
+    Dense,
+    Layer,
+    MaxPool,
+    Pad,
+    Slice,
+    Transpose,
+    Weighted,
+)
+
+Array = np.ndarray
+
+
+def _exact_type(kernel: Array, largest_input: int, output_axis: int = 0) -> type[np.floating[Any]]:
+    """float32 where sum |w| * max|x| < 2^24 proves every partial sum exact, else float64 (2^53, checked earlier)."""
+    axes = tuple(axis for axis in range(kernel.ndim) if axis != output_axis)
+    bound = int(np.abs(kernel.astype(np.int64)).sum(axis=axes).max()) * largest_input
+    return np.float32 if bound < numerics.FLOAT32_EXACT else np.float64
+
+
+def _finish(sums: Array, c: LinearConstants) -> Array:
+    """Adds the bias and requantizes: sums [N, O, ...] of exact integers in a float type."""
+    channel = (-1,) + (1,) * (sums.ndim - 2)
+    acc = sums.astype(np.int64) + c.bias.reshape(channel)
+    return numerics.requantize(acc, c.multiplier.reshape(channel), c.zero_out, c.low, c.high)
+
+
+def _largest(x: Array, c: LinearConstants) -> int:
+    return int(max(x.max(initial=0) - c.zero_in, c.zero_in - x.min(initial=0), 1))
+
+
+def linear(layer: Weighted, c: LinearConstants, x: Array) -> Array:
+    """Convolution, transposed convolution or dense layer."""
+    dtype = _exact_type(c.kernel, _largest(x, c), 1 if isinstance(layer, Deconv) else 0)
+    sums = linear_sums(layer, (x - c.zero_in).astype(dtype), c.kernel.astype(dtype))
+    if isinstance(layer, Dense):
+        return np.moveaxis(_finish(np.moveaxis(sums, -1, 1), c), 1, -1)
+    return _finish(sums, c)
+
+
+def global_average(layer: Layer, c: AverageConstants, x: Array) -> Array:
+    acc = (x.astype(np.int64) - c.zero_in).sum(axis=(2, 3), keepdims=True)
+    return numerics.requantize(acc, c.multiplier, c.zero_out, c.low, c.high)
+
+
+def average(layer: AvgPool, c: AverageConstants, x: Array) -> Array:
+    centred = pad_map(x.astype(np.int64) - c.zero_in, layer.pads, 0)
+    acc = windows(centred, layer.kernel_shape, layer.strides, (1, 1)).sum(axis=(4, 5))
+    return numerics.requantize(acc, c.multiplier, c.zero_out, c.low, c.high)
+
+
+def maximum(layer: MaxPool, c: MoveConstants, x: Array) -> Array:
+    padded = pad_map(x, layer.pads, -1)
+    return windows(padded, layer.kernel_shape, layer.strides, layer.dilations).max(axis=(4, 5))
+
+
+def add(layer: Layer, c: SumConstants, a: Array, b: Array) -> Array:
+    return numerics.add(a, c.zero_a, b, c.zero_b, c.ratios, c.zero_out, c.low, c.high)
+
+
+def multiply(layer: Layer, c: ProductConstants, a: Array, b: Array) -> Array:
+    return numerics.multiply(a, c.zero_a, b, c.zero_b, c.ratio, c.zero_out, c.low, c.high)
+
+
+def table(layer: Layer, c: TableConstants, x: Array) -> Array:
+    channel = np.arange(c.table.shape[0]).reshape(-1, *(1,) * (x.ndim - 2))
+    return c.table[channel, x].astype(np.int32) if len(c.table) > 1 else c.table[0][x].astype(np.int32)
+
+
+def resize(layer: Layer, c: NearestConstants | BilinearConstants, x: Array) -> Array:
+    if isinstance(c, NearestConstants):
+        return x[:, :, c.rows[:, None], c.columns[None, :]]
+    return numerics.interpolate(x, c.rows, c.columns, c.fraction_bits)
+
+
+def concat(layer: Concat, c: MoveConstants, *inputs: Array) -> Array:
+    return np.concatenate(inputs, axis=layer.axis + 1)
+
+
+def cut(layer: Slice, c: MoveConstants, x: Array) -> Array:
+    spans = (slice(*bounds) for bounds in zip(layer.starts, layer.stops, layer.steps, strict=True))
+    return x[(slice(None), *spans)]
+
+
+def pad(layer: Pad, c: MoveConstants, x: Array) -> Array:
+    return pad_map(x, layer.pads, c.zero)
+
+
+def reshape(layer: Layer, c: MoveConstants, x: Array) -> Array:
+    return x.reshape(len(x), *layer.shape)
+
+
+def transpose(layer: Transpose, c: MoveConstants, x: Array) -> Array:
+    return x.transpose(0, *(axis + 1 for axis in layer.permutation))
+
+
+KERNELS: dict[str, Callable[..., Array]] = {
+    "conv": linear,
+    "deconv": linear,
+    "dense": linear,
+    "activation": table,
+    "add": add,
+    "sub": add,
+    "mul": multiply,
+    "maxpool": maximum,
+    "avgpool": average,
+    "global_avgpool": global_average,
+    "concat": concat,
+    "slice": cut,
+    "pad": pad,
+    "reshape": reshape,
+    "transpose": transpose,
+    "resize": resize,
+}
+"""By layer kind. Inputs are quantized by the session, host layers run outside."""
+
+
+def run_kernel(layer: Layer, constants: object, inputs: Sequence[Array]) -> Array:
+    """The integers (int32 [N, *shape]) that `layer` makes of its inputs' integers."""
+    return KERNELS[layer.kind](layer, constants, *inputs)

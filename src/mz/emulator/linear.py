@@ -1,0 +1,97 @@
+"""Sums of products of linear layers, before bias and requantization, in whatever float type the caller proves enough.
+
+On integers in float32 or float64 they are exact as long as every partial sum stays below 2^24 or 2^53.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from mz.graph.layers import Conv, Deconv, Dense, Pads, Weighted
+
+Array = np.ndarray
+
+
+def linear_sums(layer: Weighted, x: Array, kernel: Array) -> Array:
+    """sum x w of one layer: x [N, *input shape] centred (0 is the padding), kernel in the layer's layout,
+    one float type.
+    """
+    if isinstance(layer, Dense):
+        return np.asarray(x @ kernel.T)
+    if isinstance(layer, Deconv):
+        return _deconv_sums(layer, x, kernel)
+    assert isinstance(layer, Conv)
+    return _correlate(pad_map(x, layer.pads, 0), kernel, layer.strides, layer.dilations, layer.groups)
+
+
+def _deconv_sums(layer: Deconv, x: Array, kernel: Array) -> Array:
+    """A transposed convolution is a convolution of the input, spread out by zeros, with the flipped kernel."""
+    in_channels, group_out, kh, kw = kernel.shape
+    flipped = kernel.reshape(layer.groups, in_channels // layer.groups, group_out, kh, kw)[..., ::-1, ::-1]
+    flipped = flipped.transpose(0, 2, 1, 3, 4)
+    flipped = flipped.reshape(layer.groups * group_out, in_channels // layer.groups, kh, kw)
+    n, channels, height, width = x.shape
+    size = ((height - 1) * layer.strides[0] + 1, (width - 1) * layer.strides[1] + 1)
+    spread = np.zeros((n, channels, *size), x.dtype)
+    spread[:, :, :: layer.strides[0], :: layer.strides[1]] = x
+    rows, columns = ((k - 1) * d for k, d in zip(layer.kernel_shape, layer.dilations, strict=True))
+    top, left, bottom, right = layer.pads
+    spread = pad_map(
+        spread, (rows, columns, rows + layer.output_padding[0], columns + layer.output_padding[1]), 0
+    )
+    spread = spread[:, :, top : spread.shape[2] - bottom, left : spread.shape[3] - right]
+    return _correlate(spread, flipped, (1, 1), layer.dilations, layer.groups)
+
+
+def pad_map(x: Array, pads: Pads, value: float) -> Array:
+    """`x` [N, C, H, W] with `value` around its rows and columns."""
+    top, left, bottom, right = pads
+    if not any(pads):
+        return x
+    return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=value)
+
+
+def windows(x: Array, kernel: tuple[int, int], strides: tuple[int, int], dilations: tuple[int, int]) -> Array:
+    """A view [N, C, OH, OW, kh, kw] of all windows of padded `x` [N, C, H, W]."""
+    span = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
+    view = sliding_window_view(x, span, axis=(2, 3))
+    return view[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
+
+
+def _correlate(
+    x: Array, kernel: Array, strides: tuple[int, int], dilations: tuple[int, int], groups: int
+) -> Array:
+    """Exact sums of products: x [N, C, H, W] already padded, kernel [O, C/groups, kh, kw], one float type ->
+    [N, O, OH, OW].
+    """
+    n, channels = x.shape[:2]
+    out_channels, group_channels, kh, kw = kernel.shape
+    if group_channels == 1 and out_channels == channels:
+        return _correlate_depthwise(x, kernel[:, 0], strides, dilations)
+    if (kh, kw) == (1, 1):
+        x = x[:, :, :: strides[0], :: strides[1]]
+        oh, ow = x.shape[2:]
+        columns = np.ascontiguousarray(x).reshape(n, groups, group_channels, oh * ow)
+    else:
+        view = windows(x, (kh, kw), strides, dilations)
+        oh, ow = view.shape[2:4]
+        columns = view.transpose(0, 1, 4, 5, 2, 3).reshape(n, groups, group_channels * kh * kw, oh * ow)
+    weights = kernel.reshape(groups, out_channels // groups, group_channels * kh * kw)
+    return np.matmul(weights, columns).reshape(n, out_channels, oh, ow)
+
+
+def _correlate_depthwise(
+    x: Array, kernel: Array, strides: tuple[int, int], dilations: tuple[int, int]
+) -> Array:
+    kh, kw = kernel.shape[1:]
+    height = (x.shape[2] - (kh - 1) * dilations[0] - 1) // strides[0] + 1
+    width = (x.shape[3] - (kw - 1) * dilations[1] - 1) // strides[1] + 1
+    total = np.zeros((*x.shape[:2], height, width), x.dtype)
+    for i in range(kh):
+        for j in range(kw):
+            top, left = i * dilations[0], j * dilations[1]
+            rows = slice(top, top + (height - 1) * strides[0] + 1, strides[0])
+            columns = slice(left, left + (width - 1) * strides[1] + 1, strides[1])
+            total += x[:, :, rows, columns] * kernel[None, :, i, j, None, None]
+    return total

@@ -1,0 +1,67 @@
+"""Runs a graph in float32 with onnxruntime: the whole of it, or the host's part after the accelerator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mz.engines.lower_float import float_model, host_model
+from mz.graph import Graph, Input, Params
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+
+
+def open_session(model: onnx.ModelProto, threads: int = 0) -> onnxruntime.InferenceSession:
+    """An onnxruntime session, on CUDA where this onnxruntime has it. threads: 0 leaves the number to the runtime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    available = onnxruntime.get_available_providers()
+    providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+
+
+class FloatSession:
+    """The graph in full precision.
+
+    taps: layers whose tensors are wanted beside the outputs.
+    """
+
+    def __init__(self, graph: Graph, params: Params, taps: Sequence[str] = (), threads: int = 0) -> None:
+        self._wanted = list(dict.fromkeys([*graph.outputs, *taps]))
+        self._computed = [name for name in self._wanted if not isinstance(graph[name], Input)]
+        self._session = None
+        if self._computed:
+            self._session = open_session(float_model(graph, params, self._computed), threads)
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Float32 arrays [N, *shape] by input layer -> the graph's outputs, then the taps, each once."""
+        found = dict(feeds)
+        if self._session is not None:
+            found |= dict(zip(self._computed, self._session.run(self._computed, dict(feeds)), strict=True))
+        return {name: found[name] for name in self._wanted}
+
+
+class HostSession:
+    """The layers that run in float on the host, after dequantization."""
+
+    def __init__(self, graph: Graph, params: Params, threads: int = 0) -> None:
+        self._outputs = graph.outputs
+        self._computed = [name for name in graph.outputs if graph[name].host]
+        model = host_model(graph, params)
+        self._session = open_session(model, threads) if model and self._computed else None
+        self._inputs = [entry.name for entry in self._session.get_inputs()] if self._session else []
+
+    def run(self, accelerator_outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Dequantized tensors [N, *shape] by layer, as `graph.accelerator_outputs` names them -> all graph outputs."""
+        found = dict(accelerator_outputs)
+        if self._session is not None:
+            feeds = {name: found[name] for name in self._inputs}
+            found |= dict(zip(self._computed, self._session.run(self._computed, feeds), strict=True))
+        return {name: found[name] for name in self._outputs}

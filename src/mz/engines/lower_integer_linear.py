@@ -1,0 +1,233 @@
+"""Integer ONNX for convolutions, dense layers and means.
+
+Two roads, both exact. The fast one is QLinearConv with uint8 activations and uint8 weights (offset 128), whose
+requantization is the formula of `numerics.requantize`. The general one cuts activations and weights into
+byte planes, runs float32 convolutions whose sums provably stay below 2^24, and adds them up in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from mz.emulator.constants import AverageConstants, LinearConstants
+from mz.emulator.numerics import FLOAT32_EXACT, q_max
+from mz.engines.lower_integer_tensors import Tensors
+from mz.errors import UserError
+from mz.graph import AvgPool, Conv, Deconv, Dense, GlobalAvgPool, Layer
+
+_OFFSET = 128
+
+
+def lower_conv(t: Tensors, layer: Conv, c: LinearConstants) -> str:
+    attributes = {
+        "kernel_shape": layer.kernel_shape,
+        "strides": layer.strides,
+        "dilations": layer.dilations,
+        "pads": layer.pads,
+        "group": layer.groups,
+    }
+    if _is_narrow(t, layer):
+        return _qlinear_conv(t, layer, t[layer.inputs[0]], c, attributes)
+    return _general(t, layer, c, "Conv", 1, attributes)
+
+
+def lower_deconv(t: Tensors, layer: Deconv, c: LinearConstants) -> str:
+    attributes = {
+        "kernel_shape": layer.kernel_shape,
+        "strides": layer.strides,
+        "dilations": layer.dilations,
+        "pads": layer.pads,
+        "output_padding": layer.output_padding,
+        "group": layer.groups,
+    }
+    return _general(t, layer, c, "ConvTranspose", 0, attributes)
+
+
+def lower_dense(t: Tensors, layer: Dense, c: LinearConstants) -> str:
+    """A dense layer is a 1x1 convolution over its positions (all axes but the last)."""
+    name = layer.inputs[0]
+    *lead, size = t.graph[name].shape
+    positions = int(np.prod(lead, dtype=np.int64))
+    x = t[name] if _is_narrow(t, layer) else t.as_float32(name)
+    if positions > 1:
+        x = t.reshape(x, (positions, size), f"{layer.name}_rows")
+        x = t.writer.node("Transpose", [x], f"{layer.name}_columns", perm=(0, 2, 1))
+    x = t.reshape(x, (size, positions, 1), f"{layer.name}_map")
+    c = _with_kernel(c, c.kernel[:, :, None, None])
+    if _is_narrow(t, layer):
+        out = _qlinear_conv(t, layer, x, c, {"kernel_shape": (1, 1)})
+    else:
+        out = _general(t, layer, c, "Conv", 1, {"kernel_shape": (1, 1)}, x)
+    if positions > 1:
+        out = t.reshape(out, (layer.shape[-1], positions), f"{layer.name}_columns_out")
+        out = t.writer.node("Transpose", [out], f"{layer.name}_rows_out", perm=(0, 2, 1))
+    return t.reshape(out, layer.shape, f"{layer.name}_q")
+
+
+def lower_average(t: Tensors, layer: AvgPool, c: AverageConstants) -> str:
+    """A mean is a depthwise convolution whose integer weights are 1 and whose weight scale is 1 / count."""
+    channels = layer.shape[0]
+    kernel = np.ones((channels, 1, *layer.kernel_shape), np.int8)
+    attributes = {
+        "kernel_shape": layer.kernel_shape,
+        "strides": layer.strides,
+        "pads": layer.pads,
+        "group": channels,
+    }
+    if _is_narrow(t, layer) and c.multiplier.ndim == 0:
+        linear = LinearConstants(
+            kernel=kernel,
+            bias=np.zeros(channels, np.int64),
+            multiplier=np.full(channels, c.multiplier),
+            zero_in=c.zero_in,
+            zero_out=c.zero_out,
+            low=c.low,
+            high=c.high,
+            accumulator_bits=32,
+        )
+        return _qlinear_conv(t, layer, t[layer.inputs[0]], linear, attributes)
+    sums = _plane_sums(t, layer, kernel, c.zero_in, "Conv", 1, attributes)
+    return _requantize(t, layer, sums, c.multiplier, c.zero_out, c.low, c.high)
+
+
+def lower_global_average(t: Tensors, layer: GlobalAvgPool, c: AverageConstants) -> str:
+    w, name = t.writer, layer.inputs[0]
+    _, height, width = t.graph[name].shape
+    if _is_narrow(t, layer) and height * width * 255 < FLOAT32_EXACT:
+        centred = w.node("DequantizeLinear", [t[name], t.f32(1), t.u8(c.zero_in)], f"{layer.name}_centred")
+        total = w.node("ReduceSum", [centred, t.i64((2, 3))], f"{layer.name}_sum", keepdims=1)
+        scaled = w.node("Mul", [total, w.constant(c.multiplier, f"{layer.name}_m")], f"{layer.name}_scaled")
+        out = w.node("QuantizeLinear", [scaled, t.f32(1), t.u8(c.zero_out)], f"{layer.name}_q")
+        return t.clip(out, layer, c.low, c.high)
+    centred = w.node("Sub", [t.as_float64(name), t.f64(c.zero_in)], f"{layer.name}_centred")
+    total = w.node("ReduceSum", [centred, t.i64((2, 3))], f"{layer.name}_sum", keepdims=1)
+    return _requantize(t, layer, total, c.multiplier, c.zero_out, c.low, c.high)
+
+
+def _is_narrow(t: Tensors, layer: Layer) -> bool:
+    """Whether everything about the layer fits uint8."""
+    weight = t.quantization.weights.get(layer.name)
+    bits = [t.quantization.tensors[name].bits for name in (layer.name, *layer.inputs)]
+    return max(bits) <= 8 and (weight is None or weight.bits <= 8)
+
+
+def _with_kernel(c: LinearConstants, kernel: np.ndarray) -> LinearConstants:
+    return LinearConstants(
+        kernel, c.bias, c.multiplier, c.zero_in, c.zero_out, c.low, c.high, c.accumulator_bits
+    )
+
+
+def _qlinear_conv(t: Tensors, layer: Layer, x: str, c: LinearConstants, attributes: dict[str, Any]) -> str:
+    """QLinearConv with x_scale 1, w_scale m, y_scale 1: the runtime's own multiplier is then m, bit for bit."""
+    w = t.writer
+    channels = len(c.bias)
+    kernel = w.constant((c.kernel.astype(np.int16) + _OFFSET).astype(np.uint8), f"{layer.name}_kernel")
+    offset = w.constant(np.full(channels, _OFFSET, np.uint8), f"{layer.name}_offset")
+    scale = w.constant(c.multiplier.astype(np.float32), f"{layer.name}_multiplier")
+    bias = w.constant(c.bias.astype(np.int32), f"{layer.name}_bias")
+    inputs = [x, t.f32(1), t.u8(c.zero_in), kernel, scale, offset, t.f32(1), t.u8(c.zero_out), bias]
+    out = w.node("QLinearConv", inputs, f"{layer.name}_conv", **attributes)
+    return t.clip(out, layer, c.low, c.high)
+
+
+def _general(
+    t: Tensors,
+    layer: Layer,
+    c: LinearConstants,
+    op: str,
+    axis: int,
+    attributes: dict[str, Any],
+    x: str | None = None,
+) -> str:
+    sums = _plane_sums(t, layer, c.kernel, c.zero_in, op, axis, attributes, x)
+    bias = t.writer.constant(c.bias.astype(np.float64).reshape(-1, 1, 1), f"{layer.name}_bias")
+    acc = t.writer.node("Add", [sums, bias], f"{layer.name}_acc")
+    return _requantize(t, layer, acc, c.multiplier.reshape(-1, 1, 1), c.zero_out, c.low, c.high)
+
+
+def _requantize(t: Tensors, layer: Layer, acc: str, m: np.ndarray, zero: int, low: int, high: int) -> str:
+    """`numerics.requantize` of a float64 tensor of integers."""
+    w = t.writer
+    single = w.node("Cast", [acc], f"{layer.name}_f32", to=t.FLOAT)
+    scaled = w.node("Mul", [single, w.constant(m, f"{layer.name}_m")], f"{layer.name}_scaled")
+    return t.shift_and_clip(w.node("Round", [scaled], f"{layer.name}_round"), layer, zero, low, high)
+
+
+def _plane_sums(
+    t: Tensors,
+    layer: Layer,
+    kernel: np.ndarray,
+    zero: int,
+    op: str,
+    axis: int,
+    attributes: dict[str, Any],
+    x: str | None = None,
+) -> str:
+    """sum (q - zero) w as a float64 tensor. `axis` is the kernel's axis of input channels."""
+    w, bits = t.writer, t.quantization.tensors[layer.inputs[0]].bits
+    x = x or t.as_float32(layer.inputs[0])
+    total = ""
+    for plane, power, largest in _activation_planes(t, layer, x, zero, bits):
+        for part, part_power in _weight_parts(kernel, largest, axis, layer.name):
+            weights = w.constant(part.astype(np.float32), f"{layer.name}_kernel")
+            sums = w.node(op, [plane, weights], f"{layer.name}_part", **attributes)
+            # The step to float64 also keeps runtimes from folding later factors into the kernel.
+            sums = w.node("Cast", [sums], f"{layer.name}_f64", to=t.DOUBLE)
+            if power * part_power > 1:
+                sums = w.node("Mul", [sums, t.f64(power * part_power)], f"{layer.name}_weighted")
+            total = w.node("Add", [total, sums], f"{layer.name}_sum") if total else sums
+    return total
+
+
+def _activation_planes(
+    t: Tensors, layer: Layer, x: str, zero: int, bits: int
+) -> Iterator[tuple[str, int, int]]:
+    """(float32 tensor of centred bytes, its power of 2, its largest magnitude) for each byte of the activation."""
+    w = t.writer
+
+    def centred(tensor: str, offset: int) -> str:
+        return w.node("Sub", [tensor, t.f32(offset)], f"{layer.name}_centred") if offset else tensor
+
+    if bits <= 8:
+        yield centred(x, zero), 1, max(zero, q_max(bits) - zero)
+        return
+    high = w.node("Floor", [w.node("Mul", [x, t.f32(1 / 256)], f"{layer.name}_div")], f"{layer.name}_high")
+    low = w.node("Sub", [x, w.node("Mul", [high, t.f32(256)], f"{layer.name}_times")], f"{layer.name}_low")
+    yield centred(high, zero >> 8), 256, 255
+    yield centred(low, zero & 255), 1, 255
+
+
+def _weight_parts(kernel: np.ndarray, largest: int, axis: int, name: str) -> Iterator[tuple[np.ndarray, int]]:
+    """(int64 kernel, its power of 2): byte planes, and slices of the input channels where a plane's sums
+    would pass 2^24.
+
+    A slice keeps the kernel's shape and zeroes the rest, which serves grouped kernels too.
+    """
+    kernel = kernel.astype(np.int64)
+    low = ((kernel + 128) & 255) - 128
+    planes = [(kernel, 1)] if np.abs(kernel).max(initial=0) <= 128 else [((kernel - low) >> 8, 256), (low, 1)]
+    for plane, power in planes:
+        for pieces in range(1, kernel.shape[axis] + 1):
+            masks = _channel_masks(kernel.shape, axis, pieces)
+            if all(_fits(plane * mask, largest, axis) for mask in masks):
+                yield from ((plane * mask, power) for mask in masks)
+                break
+        else:
+            raise UserError(f"layer {name}: its kernel of {kernel.shape} is too large for exact float32 sums")
+
+
+def _channel_masks(shape: tuple[int, ...], axis: int, pieces: int) -> list[np.ndarray]:
+    index = np.arange(shape[axis]) * pieces // shape[axis]
+    sized = [1] * len(shape)
+    sized[axis] = shape[axis]
+    return [(index == piece).astype(np.int64).reshape(sized) for piece in range(pieces)]
+
+
+def _fits(kernel: np.ndarray, largest: int, axis: int) -> bool:
+    """Whether sum |w| * largest < 2^24 for every output channel."""
+    output_axis = 0 if axis == 1 else 1
+    axes = tuple(i for i in range(kernel.ndim) if i != output_axis)
+    return int(np.abs(kernel).sum(axis=axes).max(initial=0)) * largest < FLOAT32_EXACT

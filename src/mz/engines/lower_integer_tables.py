@@ -1,0 +1,97 @@
+"""Integer ONNX for activation functions: tables, and cheaper float forms where these are proven to be the same table.
+
+Gather reads some 20 million integers a second and core; a few float32 operators read hundreds. A float form is emitted
+only if enumerating all inputs shows that it gives the table, whether or not a runtime fuses multiply and add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mz.emulator.constants import TableConstants
+from mz.engines.lower_integer_tensors import Tensors
+from mz.graph import Activation, TensorQuant
+
+Array = np.ndarray
+
+
+def lower_table(t: Tensors, layer: Activation, c: TableConstants) -> str:
+    x, y = t.quantization.tensors[layer.inputs[0]], t.quantization.tensors[layer.name]
+    if x.bits <= 8 and y.bits <= 8 and len(c.table) == 1:
+        table = c.table[0]
+        low, high = int(table.min()), int(table.max())
+        if np.array_equal(table, np.clip(np.arange(len(table)), low, high)):
+            return t.clip(t[layer.inputs[0]], layer, low, high)
+        if layer.function in _BOUNDS and float_form_is_exact(layer, x, y, table):
+            return _float_form(t, layer, x, y)
+    return _gather(t, layer, c, y)
+
+
+def _gather(t: Tensors, layer: Activation, c: TableConstants, y: TensorQuant) -> str:
+    w = t.writer
+    index = w.node("Cast", [t[layer.inputs[0]]], f"{layer.name}_index", to=t.INT32)
+    if len(c.table) > 1:
+        offsets = np.arange(len(c.table), dtype=np.int32) * c.table.shape[1]
+        offsets = offsets.reshape(-1, *(1,) * (len(layer.shape) - 1))
+        index = w.node("Add", [index, w.constant(offsets, f"{layer.name}_offsets")], f"{layer.name}_index")
+    table = c.table.reshape(-1).astype(np.uint8 if y.bits <= 8 else np.float32)
+    return w.node("Gather", [w.constant(table, f"{layer.name}_table"), index], f"{layer.name}_q")
+
+
+def _float_form(t: Tensors, layer: Activation, x: TensorQuant, y: TensorQuant) -> str:
+    w, name = t.writer, layer.name
+    scales = (w.constant(np.float32(q.scale), f"{name}_scale") for q in (x, y))
+    scale_x, scale_y = scales
+    v = w.node("DequantizeLinear", [t[layer.inputs[0]], scale_x, t.u8(x.zero_point)], f"{name}_x")
+    if layer.function == "leaky_relu":
+        real = w.node("LeakyRelu", [v], f"{name}_y", alpha=layer.constants[0])
+    else:
+        alpha, beta = _slope(layer)
+        real = w.node("HardSigmoid", [v], f"{name}_gate", alpha=alpha, beta=beta)
+        if layer.function == "hard_swish":
+            real = w.node("Mul", [v, real], f"{name}_y")
+    out = w.node("QuantizeLinear", [real, scale_y, t.u8(y.zero_point)], f"{name}_q")
+    return t.clip(out, layer, 0, y.q_max)
+
+
+def float_form_is_exact(layer: Activation, x: TensorQuant, y: TensorQuant, table: Array) -> bool:
+    """Whether every value that the float form can take, for each input integer, quantizes to the table's integer."""
+    v = x.dequantize(np.arange(1 << x.bits))
+    return all(
+        np.array_equal(np.clip(np.rint(real / np.float32(y.scale)) + y.zero_point, 0, y.q_max), table)
+        for real in _BOUNDS[layer.function](layer, v)
+    )
+
+
+def _slope(layer: Activation) -> tuple[float, float]:
+    alpha, beta = (1 / 6, 0.5) if layer.function == "hard_swish" else layer.constants
+    return float(np.float32(alpha)), float(np.float32(beta))
+
+
+def _hard_sigmoid(layer: Activation, v: Array) -> tuple[Array, Array]:
+    """Lower and upper bound of clip(alpha v + beta, 0, 1): with and without a fused multiply-add, and an ulp besides."""
+    alpha, beta = _slope(layer)
+    separate = v * np.float32(alpha) + np.float32(beta)
+    fused = (v.astype(np.float64) * alpha + beta).astype(np.float32)
+    low = np.nextafter(np.minimum(separate, fused), np.float32(-np.inf))
+    high = np.nextafter(np.maximum(separate, fused), np.float32(np.inf))
+    one = np.float32(1)
+    return np.clip(low, 0, one), np.clip(high, 0, one)
+
+
+def _hard_swish(layer: Activation, v: Array) -> tuple[Array, ...]:
+    return tuple(v * gate for gate in _hard_sigmoid(layer, v))
+
+
+def _leaky_relu(layer: Activation, v: Array) -> tuple[Array, ...]:
+    return (np.where(v >= 0, v, v * np.float32(layer.constants[0])),)
+
+
+_BOUNDS: dict[str, Callable[[Activation, Array], tuple[Array, ...]]] = {
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_swish": _hard_swish,
+    "leaky_relu": _leaky_relu,
+}
+"""By function: float32 results between which its float form must lie for the real inputs `v`, in any runtime."""

@@ -1,0 +1,88 @@
+"""Writes ONNX graphs node by node: names tensors, stores constants once, and assembles the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 17
+"""Old enough for runtimes in the field, new enough for every operator that mz emits; all from the standard domain."""
+
+
+class OnnxWriter:
+    """Collects nodes and constants; every method returns the name of the tensor that it made."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Any] = []
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._initializers: list[Any] = []
+        self._names: set[str] = set()
+
+    def _unique(self, name: str) -> str:
+        fresh, number = name, 2
+        while fresh in self._names:
+            fresh, number = f"{name}_{number}", number + 1
+        self._names.add(fresh)
+        return fresh
+
+    def constant(self, value: np.ndarray | np.generic, name: str) -> str:
+        """An initializer, shared with an equal one; `name` is a wish."""
+        from onnx import numpy_helper
+
+        array = np.ascontiguousarray(value).reshape(np.shape(value))
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self._unique(name)
+            self._initializers.append(numpy_helper.from_array(array, self._constants[key]))
+        return self._constants[key]
+
+    def node(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        """One node of the standard domain with a single output, which gets `name` or a name made from it."""
+        from onnx import helper
+
+        output = self._unique(name)
+        self._nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Keeps these names for inputs and outputs."""
+        self._names.update(names)
+
+    def name_output(self, name: str) -> None:
+        """Gives the newest node's output its final name."""
+        self._nodes[-1].output[0] = self._nodes[-1].name = name
+
+    def model(
+        self,
+        graph_name: str,
+        inputs: Mapping[str, tuple[Any, tuple[int, ...]]],
+        outputs: Mapping[str, tuple[Any, tuple[int, ...]]],
+        metadata: Mapping[str, str] | None = None,
+    ) -> onnx.ModelProto:
+        """The checked model; inputs and outputs give numpy dtype and shape without the batch axis, which is `N`."""
+        from onnx import checker, helper
+
+        def value_infos(values: Mapping[str, tuple[Any, tuple[int, ...]]]) -> list[Any]:
+            return [
+                helper.make_tensor_value_info(
+                    name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), ["N", *shape]
+                )
+                for name, (dtype, shape) in values.items()
+            ]
+
+        proto = helper.make_graph(
+            self._nodes, graph_name, value_infos(inputs), value_infos(outputs), self._initializers
+        )
+        model = helper.make_model(
+            proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="mz", ir_version=8
+        )
+        for key, value in (metadata or {}).items():
+            entry = model.metadata_props.add()
+            entry.key, entry.value = key, value
+        checker.check_model(model)
+        return model

@@ -1,0 +1,39 @@
+"""The stages, and what each needs: parse -> optimize -> compile, and evaluate.
+
+Each stage is one file and one function; it runs whatever earlier stages its input lacks. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+from mz.flow.catalogue import info, list_models
+from mz.flow.compile import compile_model
+from mz.flow.evaluate import evaluate
+from mz.flow.networks import parse
+from mz.flow.optimize import optimize
+from mz.flow.options import (
+    CompileResult,
+    EvalOptions,
+    EvalResult,
+    ModelRef,
+    OptimizeOptions,
+    OptimizeResult,
+    Progress,
+    Step,
+)
+
+__all__ = [
+    "CompileResult",
+    "EvalOptions",
+    "EvalResult",
+    "ModelRef",
+    "OptimizeOptions",
+    "OptimizeResult",
+    "Progress",
+    "Step",
+    "compile_model",
+    "evaluate",
+    "info",
+    "list_models",
+    "optimize",
+    "parse",
+]

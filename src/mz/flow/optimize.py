@@ -1,0 +1,219 @@
+"""The optimize stage: the recipe in force, calibration, quantization, and what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from mz import data, tasks, zoo
+from mz.engines.float_ort import FloatSession
+from mz.engines.integer_ort import IntegerOrtSession
+from mz.flow.networks import configuration, load, only_input, working_arch
+from mz.flow.options import (
+    ModelRef,
+    Note,
+    OptimizeOptions,
+    OptimizeResult,
+    Progress,
+    Step,
+    no_note,
+    no_progress,
+)
+from mz.flow.recipe import Plan, in_force, plan_recipe, script_settings
+from mz.graph import Graph, Params, Precision, Quantization, Weighted
+from mz.quantize import (
+    SHARES,
+    Recipe,
+    choose_four_bit,
+    collect,
+    image_count,
+    quantize,
+    refine,
+    sensitivities,
+)
+from mz.report.statistics import SnrMeter
+from mz.script import ScriptSettings, render
+
+SENSITIVITY_IMAGES = 32
+NOISE_IMAGES = 32
+
+
+def optimize(
+    ref: ModelRef, options: OptimizeOptions, *, progress: Progress = no_progress, note: Note = no_note
+) -> OptimizeResult:
+    """Quantizes the network that `ref` names.
+
+    An archive is taken up at its parsed (or full-precision-optimized) network; integers that it holds are made anew.
+    Raises UserError for a recipe that cannot be honoured, unless the options allow a fallback.
+    """
+    archive = load(ref, hw_arch=options.hw_arch, note=note)
+    config = configuration(dataclasses.replace(ref, model=ref.model or archive.name))
+    arch = working_arch(archive, options.hw_arch)
+    graph, params = archive.working_graph, archive.working_params
+    settings = script_settings(options.script or zoo.script_path(config), graph)
+    plan = plan_recipe(graph, arch, settings, options)
+
+    dataset = data.open_calibration(config, options.calib_path, plan.calib_count)
+    note(f"calibration: {len(dataset)} images of {dataset.name}")
+    feed = only_input(graph)
+    task = tasks.load(config)
+
+    def batches(label: str) -> Iterator[dict[str, np.ndarray]]:
+        with progress(label, len(dataset)) as advance:
+            for images, _ in data.batches(dataset, task.preprocess_batch, plan.batch_size):
+                yield {feed: images}
+                advance(len(images))
+
+    inside = [layer.name for layer in graph.layers if not layer.host]
+    session = FloatSession(graph, params, taps=inside)
+    images: list[np.ndarray] = []
+    wanted = image_count(graph, len(dataset))
+
+    def kept() -> Iterator[Mapping[str, np.ndarray]]:
+        for batch in batches("calibration"):
+            if sum(map(len, images)) < wanted:
+                images.append(batch[feed])
+            yield batch
+
+    tensor_bytes = 4 * sum(math.prod(graph[name].shape) for name in inside)
+    statistics = collect(session, kept(), tensor_bytes)
+    sample = {feed: np.concatenate(images)[:wanted]}
+
+    steps = [_ranges_step(plan.recipe)]
+    recipe = plan.recipe
+    if plan.compression_level:
+        recipe, step, found = _compress(graph, params, statistics, plan, settings, sample, progress)
+        steps.append(step)
+    quantization = quantize(graph, params, statistics, recipe)
+    refinements = plan.refinements
+    if refinements.rounding or refinements.bias_correction:
+        layers = sum(not layer.host for layer in graph.layers)
+        with progress("rounding and bias", layers) as advance:
+            quantization = refine(
+                graph,
+                params,
+                quantization,
+                sample,
+                session,
+                refinements,
+                seed=plan.seed,
+                layer_done=lambda name: advance(1),
+            )
+    weighted = len(quantization.weights)
+    steps.append(
+        _refinement_step(
+            "rounding", refinements.rounding, f"{weighted} layers, second order, {wanted} images"
+        )
+    )
+    steps.append(
+        _refinement_step(
+            "bias correction", refinements.bias_correction, f"{weighted} layers, {wanted} images"
+        )
+    )
+    steps += plan.refused
+
+    noise = layer_noise(graph, params, quantization, {feed: sample[feed][:NOISE_IMAGES]})
+    worst = sorted(noise["layers"].items(), key=lambda item: item[1])[:3]
+    note(f"output SNR on calibration images {noise['output_db']:.1f} dB; noisiest layers " + _listed(worst))
+    described = recipe.to_dict(graph) | {
+        "optimization_level": plan.optimization_level,
+        "compression_level": plan.compression_level,
+        "rounding": "second_order" if refinements.rounding else "nearest",
+        "bias_correction": refinements.bias_correction,
+        "hw_arch": arch.name,
+        "calibration": {"dataset": dataset.name, "count": len(dataset), "batch_size": plan.batch_size},
+        "seed": plan.seed,
+    }
+    report = dict(archive.report) | {
+        "optimize": {"steps": [dataclasses.asdict(s) for s in steps], "noise": noise}
+    }
+    if plan.compression_level:
+        report["optimize"]["sensitivity"] = {s.layer: s.noise for s in found}
+    optimized = dataclasses.replace(
+        archive,
+        state="quantized",
+        hw_arch=arch.name,
+        quantization=quantization,
+        script=render(in_force(settings, plan, recipe, len(dataset))),
+        report=report,
+        history=[entry for entry in archive.history if entry["stage"] == "parse"]
+        + [{"stage": "optimize", "settings": described}],
+        artefacts={},
+    )
+    return OptimizeResult(optimized, tuple(steps), described)
+
+
+def layer_noise(
+    graph: Graph, params: Params, quantization: Quantization, images: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Signal-to-noise ratio in dB of every accelerator layer of the full integer network, and of its outputs
+    together.
+    """
+    inside = [layer.name for layer in graph.layers if not layer.host]
+    expected = FloatSession(graph, params, taps=inside).run(images)
+    integers = IntegerOrtSession(graph, params, quantization, taps=inside).run(images)
+    layers: dict[str, float] = {}
+    output = SnrMeter()
+    for name in inside:
+        real = quantization.tensors[name].dequantize(integers[name])
+        meter = SnrMeter()
+        meter.update(expected[name], real)
+        layers[name] = round(min(meter.db, 200.0), 2)
+        if name in graph.accelerator_outputs():
+            output.update(expected[name], real)
+    return {
+        "output_db": round(min(output.db, 200.0), 2),
+        "layers": layers,
+        "images": len(next(iter(images.values()))),
+    }
+
+
+def _compress(
+    graph: Graph,
+    params: Params,
+    statistics: Any,
+    plan: Plan,
+    settings: ScriptSettings,
+    sample: Mapping[str, np.ndarray],
+    progress: Progress,
+) -> tuple[Recipe, Step, list[Any]]:
+    """Puts the least sensitive layers' weights to 4 bits; a layer that the script gives a precision keeps it."""
+    images = {name: value[:SENSITIVITY_IMAGES] for name, value in sample.items()}
+    weighted = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
+    with progress("sensitivity", len(weighted)) as advance:
+        found = sensitivities(
+            graph,
+            params,
+            quantize(graph, params, statistics, plan.recipe),
+            images,
+            lambda changed: FloatSession(graph, changed),
+            per_layer_scale=plan.recipe.per_layer_weight_scale,
+            layer_done=lambda name: advance(1),
+        )
+    share = SHARES[plan.compression_level]
+    chosen = choose_four_bit(found, share) - set(settings.precisions)
+    bits = plan.recipe.precision.activation_bits
+    precisions = dict(plan.recipe.layer_precisions) | dict.fromkeys(sorted(chosen), Precision(bits, 4))
+    reached = sum(s.weights for s in found if s.layer in chosen) / sum(s.weights for s in found)
+    step = Step(
+        "4-bit weights", True, bool(chosen), f"{len(chosen)} layers, {100 * reached:.0f} % of the weights"
+    )
+    return dataclasses.replace(plan.recipe, layer_precisions=precisions), step, found
+
+
+def _ranges_step(recipe: Recipe) -> Step:
+    weights = "least squares" if recipe.weight_search else "largest weight"
+    method = {"mse": "least squares", "min_max": "min/max"}[recipe.activation_range.method]
+    return Step("ranges", True, True, f"activations by {method}, weights by {weights}, {recipe.precision}")
+
+
+def _refinement_step(name: str, asked: bool, note: str) -> Step:
+    return Step(name, asked, asked, note if asked else "begins at optimization level 1")
+
+
+def _listed(layers: list[tuple[str, float]]) -> str:
+    return ", ".join(f"{name} {db:.1f} dB" for name, db in layers)

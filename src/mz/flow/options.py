@@ -1,0 +1,111 @@
+"""What the stages are asked and what they answer: plain frozen data, no work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mz.archive import Archive
+
+Advance = Callable[[int], Any]
+Progress = Callable[[str, "int | None"], AbstractContextManager[Advance]]
+"""progress(label, total) opens a bar; the function it gives is told how many more are done."""
+Note = Callable[[str], None]
+
+
+def no_progress(label: str, total: int | None) -> AbstractContextManager[Advance]:
+    """Shows nothing."""
+    return nullcontext(lambda count: None)
+
+
+def no_note(text: str) -> None:
+    """Says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """Which network a command is about: a zoo name, a YAML, an archive, and perhaps another ONNX in its place."""
+
+    model: str | None = None
+    ckpt: Path | None = None
+    yaml: Path | None = None
+    har: Path | None = None
+    start_nodes: tuple[str, ...] = ()
+    end_nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizeOptions:
+    """None leaves the choice to the model script, then to the network's YAML, then to mz."""
+
+    calib_path: Path | None = None
+    calib_count: int | None = None
+    script: Path | None = None
+    optimization_level: int | None = None
+    compression_level: int | None = None
+    precision: str | None = None
+    hw_arch: str | None = None
+    seed: int = 0
+    allow_fallback: bool = False
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of the table requested / applied / why not."""
+
+    name: str
+    requested: bool
+    applied: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizeResult:
+    archive: Archive
+    steps: tuple[Step, ...]
+    recipe: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EvalOptions:
+    target: str = "full_precision"
+    data_path: Path | None = None
+    data_count: int | None = None
+    batch_size: int | None = None
+    engine: str = "auto"
+    visualize: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvalResult:
+    """metrics in points, ci95 their 95 % intervals; baseline, degradation, agreement (%) and snr_db with an
+    archive only.
+    """
+
+    model: str
+    target: str
+    engine: str
+    header: str
+    metrics: dict[str, float]
+    ci95: dict[str, tuple[float, float]]
+    count: int
+    images_per_second: float
+    precision: str = "float32"
+    baseline: dict[str, Any] | None = None
+    degradation: dict[str, dict[str, float]] | None = None
+    agreement: float | None = None
+    snr_db: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompileResult:
+    archive: Archive
+    har: Path
+    files: tuple[Path, ...]
+    summary: dict[str, Any] = field(default_factory=dict)
+    verify: dict[str, Any] | None = None

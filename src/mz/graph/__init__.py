@@ -1,0 +1,66 @@
+"""The network as mz sees it: layers, the graph over them, and what quantization adds.
+
+Structure (`Graph`), arrays (`Params`) and integers (`Quantization`) are three separate things, passed side by side.
+Nothing here imports any other part of mz but `mz.errors`.
+"""
+
+from __future__ import annotations
+
+from mz.graph.graph import Graph, Params, Shape
+from mz.graph.layers import (
+    LAYER_KINDS,
+    Activation,
+    Add,
+    AvgPool,
+    Concat,
+    Conv,
+    Deconv,
+    Dense,
+    Elementwise,
+    GlobalAvgPool,
+    Input,
+    Layer,
+    MaxPool,
+    Mul,
+    Pad,
+    Reshape,
+    Resize,
+    Slice,
+    Softmax,
+    Sub,
+    Transpose,
+    Weighted,
+)
+from mz.graph.quantization import Precision, Quantization, TensorQuant, WeightQuant
+
+__all__ = [
+    "LAYER_KINDS",
+    "Activation",
+    "Add",
+    "AvgPool",
+    "Concat",
+    "Conv",
+    "Deconv",
+    "Dense",
+    "Elementwise",
+    "GlobalAvgPool",
+    "Graph",
+    "Input",
+    "Layer",
+    "MaxPool",
+    "Mul",
+    "Pad",
+    "Params",
+    "Precision",
+    "Quantization",
+    "Reshape",
+    "Resize",
+    "Shape",
+    "Slice",
+    "Softmax",
+    "Sub",
+    "TensorQuant",
+    "Transpose",
+    "WeightQuant",
+    "Weighted",
+]

@@ -1,0 +1,101 @@
+"""Element-wise activation functions, in float64 on numpy arrays: what tables are made of and floats are checked with.
+
+Each takes the array and the constants of its ONNX attributes. `prelu` is not among them: its slope is an array.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+Array = np.ndarray
+_ERF = np.frompyfunc(math.erf, 1, 1)
+
+
+def sigmoid(x: Array) -> Array:
+    return 1.0 / (1.0 + np.exp(-np.clip(x, -700.0, 700.0)))
+
+
+def hard_sigmoid(x: Array, alpha: float = 0.2, beta: float = 0.5) -> Array:
+    return np.clip(alpha * x + beta, 0.0, 1.0)
+
+
+def hard_swish(x: Array) -> Array:
+    return x * np.clip(x / 6.0 + 0.5, 0.0, 1.0)
+
+
+def leaky_relu(x: Array, alpha: float = 0.01) -> Array:
+    return np.where(x >= 0, x, alpha * x)
+
+
+def elu(x: Array, alpha: float = 1.0) -> Array:
+    return np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+
+
+def selu(x: Array, alpha: float = 1.6732632423543772, gamma: float = 1.0507009873554805) -> Array:
+    return gamma * elu(x, alpha)
+
+
+def celu(x: Array, alpha: float = 1.0) -> Array:
+    return np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0.0) / alpha))
+
+
+def softplus(x: Array) -> Array:
+    return np.logaddexp(0.0, x)
+
+
+def clip(x: Array, low: float = -math.inf, high: float = math.inf) -> Array:
+    return np.clip(x, low, high)
+
+
+def gelu(x: Array) -> Array:
+    return 0.5 * x * (1.0 + np.asarray(_ERF(x / math.sqrt(2.0)), np.float64))
+
+
+def gelu_tanh(x: Array) -> Array:
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def silu(x: Array) -> Array:
+    return x * sigmoid(x)
+
+
+def mish(x: Array) -> Array:
+    return x * np.tanh(softplus(x))
+
+
+FUNCTIONS: dict[str, Callable[..., Array]] = {
+    "sigmoid": sigmoid,
+    "hard_sigmoid": hard_sigmoid,
+    "hard_swish": hard_swish,
+    "leaky_relu": leaky_relu,
+    "elu": elu,
+    "selu": selu,
+    "celu": celu,
+    "softplus": softplus,
+    "tanh": np.tanh,
+    "clip": clip,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "silu": silu,
+    "mish": mish,
+    "abs": np.abs,
+    "exp": np.exp,
+    "sqrt": lambda x: np.sqrt(np.maximum(x, 0.0)),
+    "square": np.square,
+}
+"""By the name that `Activation.function` holds."""
+
+
+def apply(function: str, x: Array, constants: tuple[float, ...] = (), slope: Array | None = None) -> Array:
+    """`function` over `x` in float64. For `prelu`, `slope` must broadcast to x.
+
+    Raises KeyError for a function that is not in FUNCTIONS.
+    """
+    x = np.asarray(x, np.float64)
+    if function == "prelu":
+        assert slope is not None
+        return np.where(x >= 0, x, slope.astype(np.float64) * x)
+    return np.asarray(FUNCTIONS[function](x, *constants), np.float64)

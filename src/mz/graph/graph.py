@@ -1,0 +1,148 @@
+"""The graph: layers in topological order, with the queries that passes ask, and its JSON form."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mz.errors import UserError
+from mz.graph.layers import LAYER_KINDS, Conv, Deconv, Dense, Input, Layer
+
+Shape = tuple[int, ...]
+
+Params = dict[str, dict[str, np.ndarray]]
+"""Arrays by layer name, then by parameter name (`kernel`, `bias`, `slope`)."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Layers in topological order; `outputs` names those whose tensors leave the network, in order.
+
+    Immutable: a pass builds a new one, usually with `replace`.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    outputs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for layer in self.layers:
+            missing = [name for name in layer.inputs if name not in seen]
+            if missing:
+                raise ValueError(f"{self.name}: layer {layer.name!r} reads {missing} before they exist")
+            if layer.name in seen:
+                raise ValueError(f"{self.name}: two layers are named {layer.name!r}")
+            seen.add(layer.name)
+        if unknown := [name for name in self.outputs if name not in seen]:
+            raise ValueError(f"{self.name}: outputs {unknown} are no layers")
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[Layer, ...]]:
+        """The layers that read each tensor (none for an unread output), in topological order, each once."""
+        readers: dict[str, list[Layer]] = {layer.name: [] for layer in self.layers}
+        for layer in self.layers:
+            for name in dict.fromkeys(layer.inputs):
+                readers[name].append(layer)
+        return {name: tuple(layers) for name, layers in readers.items()}
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        return tuple(layer for layer in self.layers if isinstance(layer, Input))
+
+    def __getitem__(self, name: str) -> Layer:
+        return self.by_name[name]
+
+    def input_shapes(self, layer: Layer) -> tuple[Shape, ...]:
+        """Shapes of the tensors that `layer` reads, without the batch axis."""
+        return tuple(self.by_name[name].shape for name in layer.inputs)
+
+    def replace(self, changes: Mapping[str, Layer]) -> Graph:
+        """The same graph with each named layer exchanged for another of the same name and place."""
+        return dataclasses.replace(
+            self, layers=tuple(changes.get(layer.name, layer) for layer in self.layers)
+        )
+
+    def accelerator_outputs(self) -> tuple[str, ...]:
+        """Integer tensors that leave the accelerator: network outputs, and what host layers read. In order."""
+        names = [name for name in self.outputs if not self.by_name[name].host]
+        for layer in self.layers:
+            if layer.host:
+                names += [name for name in layer.inputs if not self.by_name[name].host]
+        order = {layer.name: index for index, layer in enumerate(self.layers)}
+        return tuple(sorted(set(names), key=order.__getitem__))
+
+    def macs(self, layer: Layer) -> int:
+        """Multiply-accumulates of one layer for one image; 0 for a layer without weights."""
+        if isinstance(layer, Conv):
+            (in_shape,) = self.input_shapes(layer)
+            return math.prod(layer.shape) * in_shape[0] // layer.groups * math.prod(layer.kernel_shape)
+        if isinstance(layer, Deconv):
+            (in_shape,) = self.input_shapes(layer)
+            return math.prod(in_shape) * layer.shape[0] // layer.groups * math.prod(layer.kernel_shape)
+        if isinstance(layer, Dense):
+            (in_shape,) = self.input_shapes(layer)
+            return math.prod(layer.shape) * in_shape[-1]
+        return 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """A form that JSON can hold; `from_dict` reads it back."""
+        return {
+            "name": self.name,
+            "outputs": list(self.outputs),
+            "layers": [{"kind": layer.kind} | _plain(layer) for layer in self.layers],
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Graph:
+        """The inverse of `to_dict`. Raises UserError for a kind or field that this version does not know."""
+        try:
+            layers = tuple(_layer(entry) for entry in data["layers"])
+            return Graph(name=data["name"], layers=layers, outputs=tuple(data["outputs"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"the stored graph is not one that this version of mz reads: {error}") from error
+
+
+def _plain(layer: Layer) -> dict[str, Any]:
+    """The layer's fields, defaults left out; infinite clip bounds become null."""
+    plain: dict[str, Any] = {}
+    for field in dataclasses.fields(layer):
+        value = getattr(layer, field.name)
+        if value != field.default:
+            plain[field.name] = [_bound(v) for v in value] if field.name == "clip" else value
+    return plain
+
+
+def _bound(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _layer(entry: Mapping[str, Any]) -> Layer:
+    fields = {key: _tupled(value) for key, value in entry.items() if key != "kind"}
+    if "clip" in fields:
+        low, high = fields["clip"]
+        fields["clip"] = (-math.inf if low is None else low, math.inf if high is None else high)
+    return LAYER_KINDS[entry["kind"]](**fields)
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
+
+
+def unique_name(prefix: str, taken: Iterable[str]) -> str:
+    """`prefix1`, `prefix2`, ...: the first that is not taken."""
+    used = set(taken)
+    number = 1
+    while f"{prefix}{number}" in used:
+        number += 1
+    return f"{prefix}{number}"

@@ -1,0 +1,246 @@
+"""From ONNX nodes to a draft: one pass forward, in which constants and shapes become known as they are met.
+
+What no rule supports is collected, not raised at once, and its outputs go on with the shapes that onnx infers, so
+that a user sees everything that stands in the way in one message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mz.errors import UserError
+from mz.graph import Activation, Input, Reshape
+from mz.parser.constants import evaluate, initializers, shape_of
+from mz.parser.decomposed import Region, regions
+from mz.parser.draft import Draft
+from mz.parser.node import Node, Operand, Value
+from mz.parser.onnx_file import node_name, reads
+from mz.parser.rules import RULES
+
+if TYPE_CHECKING:
+    import onnx
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass
+class Conversion:
+    """Where a conversion stands: what is known of each ONNX tensor so far.
+
+    tainted: tensors that depend on an unsupported node. problems: (operator, node, reason) of each such node.
+    """
+
+    graph: onnx.GraphProto
+    opset: int
+    draft: Draft
+    constants: dict[str, np.ndarray]
+    values: dict[str, Value] = field(default_factory=dict)
+    tainted: set[str] = field(default_factory=set)
+    problems: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def convert(model: onnx.ModelProto, input_shapes: Shapes, source: str) -> Draft:
+    """The draft of a model, before any pass. `source` is what messages call the model.
+
+    Raises UserError that lists every unsupported node.
+    """
+    try:
+        constants = initializers(model.graph)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{source}: a stored array does not fit its shape ({error}); export the network again"
+        ) from error
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    state = Conversion(model.graph, opset, Draft(), constants)
+    for info in model.graph.input:
+        shape = input_shapes[info.name]
+        state.values[info.name] = Value(state.draft.emit(Input, [], shape[1:]), shape)
+    for node in model.graph.node:
+        _work_out(state, node)
+    outputs = [info.name for info in model.graph.output]
+    found = regions(model.graph.node, state.constants, outputs)
+    inside = {name for region in found.values() for name in region.interior}
+    wanted = {name for node in model.graph.node for name in reads(node)} | set(outputs)
+    shapes = _Inferred(model, input_shapes)
+    for node in model.graph.node:
+        if _work_out(state, node):
+            continue
+        if node.output[0] in found:
+            _convert_region(state, node.output[0], found[node.output[0]])
+        elif node.output[0] not in inside:
+            _convert_node(state, node, wanted, shapes, source)
+    if state.problems:
+        raise UserError(_unsupported(state, source))
+    _set_outputs(state, outputs, source)
+    return state.draft
+
+
+def _work_out(state: Conversion, node: onnx.NodeProto) -> bool:
+    """Compute a node whose inputs are all known, or the shape of a known tensor. False where it is no constant."""
+    if all(name in state.constants or name in state.tainted for name in node.output if name):
+        return True
+    if node.op_type == "Shape" and node.input[0] in state.values and node.input[0] not in state.tainted:
+        attributes = {entry.name: entry.i for entry in node.attribute}
+        state.constants[node.output[0]] = shape_of(state.values[node.input[0]].shape, attributes)
+        return True
+    if node.domain not in ("", "ai.onnx") or node.op_type.startswith("Random"):
+        return False
+    if not all(name in state.constants for name in reads(node)):
+        return False
+    try:
+        arrays = evaluate(node, [state.constants.get(name) for name in node.input], state.opset)
+    except Exception as error:  # the reference implementation raises anything
+        reason = f"its inputs are constants, but it cannot be computed ({type(error).__name__})"
+        state.problems.append((node.op_type, node_name(node), reason))
+        state.tainted.update(node.output)
+        return True
+    state.constants.update(zip((name for name in node.output if name), arrays, strict=False))
+    return True
+
+
+def _convert_region(state: Conversion, output: str, region: Region) -> None:
+    """One activation for a region that writes a function out."""
+    x = state.values.get(region.source)
+    if x is None:
+        state.tainted.add(output)
+        return
+    layer = state.draft.emit(
+        Activation,
+        [x.layer],
+        x.layer_shape,
+        region.nodes,
+        function=region.function,
+        constants=region.constants,
+    )
+    state.draft.note(layer, f"{', '.join(region.nodes)} together are {region.function}")
+    state.values[output] = Value(layer, x.shape, x.batch_axis)
+    if region.source in state.tainted:
+        state.tainted.add(output)
+
+
+def _convert_node(
+    state: Conversion, proto: onnx.NodeProto, wanted: set[str], shapes: _Inferred, source: str
+) -> None:
+    """Apply the node's rule; where there is none, or a constraint is broken, note the problem and go on."""
+    known = [name for name in reads(proto) if name in state.values or name in state.constants]
+    missing = [name for name in reads(proto) if name not in known and name not in state.tainted]
+    if missing:
+        raise UserError(
+            f"{source}: node {node_name(proto)} reads {missing[0]!r}, which nothing before it makes"
+        )
+    op_type = f"{proto.domain}.{proto.op_type}" if proto.domain not in ("", "ai.onnx") else proto.op_type
+    rule = RULES.get(op_type)
+    reason = None if rule else "no layer does this"
+    if rule and len(known) == len(reads(proto)):
+        node = _node(state, proto, wanted)
+        reason = rule.violation(node)
+        if reason is None:
+            made = rule.convert(node, state.draft)
+            outputs = [made] if isinstance(made, Value) else list(made)
+            state.values.update(zip(proto.output, outputs, strict=False))
+            if any(name in state.tainted for name in reads(proto)):
+                state.tainted.update(proto.output)
+            return
+    if reason is not None:
+        state.problems.append((op_type, node_name(proto), reason))
+    state.tainted.update(proto.output)
+    for name in proto.output:
+        shape = shapes.of(name)
+        if shape is not None:
+            state.values[name] = Value(state.draft.emit(Input, [], shape), shape, None)
+            if shape and shape[0] == 1:
+                state.values[name] = Value(state.draft.emit(Input, [], shape[1:]), shape)
+
+
+def _node(state: Conversion, proto: onnx.NodeProto, wanted: set[str]) -> Node:
+    from onnx import helper
+
+    def operand(name: str) -> Operand:
+        if not name:
+            return None
+        return state.values[name] if name in state.values else state.constants[name]
+
+    attributes = {}
+    for entry in proto.attribute:
+        value = helper.get_attribute_value(entry)
+        attributes[entry.name] = value.decode() if isinstance(value, bytes) else value
+    return Node(
+        op_type=proto.op_type,
+        name=node_name(proto),
+        opset=state.opset,
+        attributes=attributes,
+        inputs=tuple(operand(name) for name in proto.input),
+        outputs=tuple(name if name in wanted else "" for name in proto.output),
+    )
+
+
+class _Inferred:
+    """Shapes that onnx infers, worked out once and only if asked for."""
+
+    def __init__(self, model: onnx.ModelProto, input_shapes: Shapes) -> None:
+        self._model = model
+        self._input_shapes = input_shapes
+        self._shapes: dict[str, tuple[int, ...]] | None = None
+
+    def of(self, tensor: str) -> tuple[int, ...] | None:
+        """The tensor's ONNX shape, None where it cannot be told."""
+        if self._shapes is None:
+            self._shapes = self._infer()
+        return self._shapes.get(tensor)
+
+    def _infer(self) -> dict[str, tuple[int, ...]]:
+        from onnx import ModelProto, helper, shape_inference
+
+        model = ModelProto()
+        model.CopyFrom(self._model)
+        del model.graph.input[:]
+        for name, shape in self._input_shapes.items():
+            model.graph.input.append(helper.make_tensor_value_info(name, 1, shape))
+        inferred = shape_inference.infer_shapes(model, data_prop=True).graph
+        shapes = {}
+        for info in (*inferred.value_info, *inferred.output):
+            dims = tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
+            if info.type.tensor_type.HasField("shape") and all(size > 0 for size in dims):
+                shapes[info.name] = dims
+        return shapes
+
+
+def _set_outputs(state: Conversion, outputs: Sequence[str], source: str) -> None:
+    """Name the draft's outputs; one that is an input, or doubles another, gets a layer of its own."""
+    draft = state.draft
+    for name in outputs:
+        if name not in state.values:
+            raise UserError(
+                f"{source}: output {name!r} is a constant; choose other outputs with --end-node-names"
+            )
+        value = state.values[name]
+        layer = value.layer
+        if layer in draft.outputs or isinstance(draft.layers[layer], Input):
+            layer = draft.emit(Reshape, [layer], value.layer_shape, [name])
+        draft.outputs.append(layer)
+
+
+def _unsupported(state: Conversion, source: str) -> str:
+    """The message that lists all problems, and the nodes to end the network at instead."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for op_type, name, reason in state.problems:
+        groups.setdefault((op_type, reason), []).append(name)
+    listed = "; ".join(f"{op} {', '.join(names)}: {reason}" for (op, reason), names in groups.items())
+    outputs = {info.name for info in state.graph.output}
+    edge = {
+        name for node in state.graph.node if state.tainted & set(node.output) for name in reads(node)
+    } | outputs
+    ends = [
+        node_name(node)
+        for node in state.graph.node
+        if any(name in edge and name in state.values and name not in state.tainted for name in node.output)
+    ]
+    way_out = (
+        f"end the network before them: --end-node-names {','.join(ends)}" if ends else "nothing precedes them"
+    )
+    count = len(state.problems)
+    return f"{source}: {count} unsupported operator{'s' if count > 1 else ''}: {listed}. Way out: {way_out}"

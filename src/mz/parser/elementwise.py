@@ -1,0 +1,178 @@
+"""Arithmetic of two tensors, and of a tensor with constants.
+
+Constants make an Affine of the draft, which a later pass folds into the layer before it or turns into a depthwise 1x1
+convolution. Two tensors make an element-wise layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mz.graph import Add, Concat, Elementwise, Mul, Sub
+from mz.parser.activations import clip
+from mz.parser.draft import Affine, Draft
+from mz.parser.node import ON_TENSOR, Convert, Node, Rule, Value, constant_settings, without_axis
+
+
+def some_tensor(node: Node) -> str | None:
+    """At least one input is a tensor, and the result is no larger than it where the others are constants."""
+    values = [operand for operand in node.inputs if isinstance(operand, Value)]
+    if not values:
+        return "constants only"
+    shape = np.broadcast_shapes(*(operand.shape for operand in node.inputs if operand is not None))
+    enlarged = len(values) == 1 and shape != values[0].shape
+    return f"{list(values[0].shape)} becomes {list(shape)}" if enlarged else None
+
+
+def divisor_constant(node: Node) -> str | None:
+    """The divisor is a constant without zeros."""
+    divisor = node.operand(1)
+    if not isinstance(divisor, np.ndarray):
+        return "a tensor of the network"
+    return None if np.all(divisor != 0) else "a zero"
+
+
+def bound_constant(node: Node) -> str | None:
+    """One input is a tensor, the other a constant number."""
+    constants = [operand for operand in node.inputs if isinstance(operand, np.ndarray)]
+    if len(node.inputs) == 2 and len(constants) == 1 and constants[0].size == 1:
+        return None
+    return f"{len(node.inputs)} inputs, {len(constants)} of them constant"
+
+
+def batch_not_joined(node: Node) -> str | None:
+    """The axis is not the batch axis."""
+    axis, first = node.attribute("axis", 1), next(o for o in node.inputs if isinstance(o, Value))
+    return "" if node.axis(axis, len(first.shape)) == first.batch_axis else None
+
+
+def all_tensors(node: Node) -> str | None:
+    """Every input is a tensor of the network."""
+    constants = sum(not isinstance(operand, Value) for operand in node.inputs)
+    return f"{constants} of {len(node.inputs)} are constants" if constants else None
+
+
+def aligned(
+    values: Sequence[Value], draft: Draft, origin: str, keep: int | None = None
+) -> tuple[list[str], int | None]:
+    """Layers that hold the values, of one rank, and the ONNX axis that all of them leave out.
+
+    That is an axis of size 1 in all of them, the foremost; none where there is no such axis but `keep`.
+    """
+    rank = max(len(value.shape) for value in values)
+    raised = [Value(v.layer, (1,) * (rank - len(v.shape)) + v.shape, None) for v in values]
+    common = (
+        axis for axis in range(rank) if axis != keep and all(value.shape[axis] == 1 for value in raised)
+    )
+    batch_axis = next(common, None)
+    return [draft.view(value, batch_axis, origin) for value in raised], batch_axis
+
+
+def affine(
+    node: Node, draft: Draft, value: Value, factor: np.ndarray | float, offset: np.ndarray | float
+) -> Value:
+    """factor * value + offset, the constants in ONNX's shapes."""
+    params = {"factor": _beside(value, factor), "offset": _beside(value, offset)}
+    layer = draft.emit(Affine, [value.layer], value.layer_shape, [node.name], params)
+    return Value(layer, value.shape, value.batch_axis)
+
+
+def _beside(value: Value, constant: np.ndarray | float) -> np.ndarray:
+    """The constant in float64 with the axes of the value's layer."""
+    array = np.asarray(constant, np.float64)
+    array = array.reshape((1,) * (len(value.shape) - array.ndim) + array.shape)
+    return array.reshape(without_axis(array.shape, value.batch_axis))
+
+
+def combine(node: Node, draft: Draft, kind: type[Elementwise], left: Value, right: Value) -> Value:
+    """An element-wise layer over two tensors."""
+    layers, batch_axis = aligned([left, right], draft, node.name)
+    shape = np.broadcast_shapes(left.shape, right.shape)
+    layer = draft.emit(kind, layers, without_axis(shape, batch_axis), [node.name])
+    return Value(layer, shape, batch_axis)
+
+
+def _add(node: Node, draft: Draft) -> Value:
+    """Sum; of more than two tensors, a chain of sums."""
+    values = [operand for operand in node.inputs if isinstance(operand, Value)]
+    total = values[0]
+    for value in values[1:]:
+        total = combine(node, draft, Add, total, value)
+    for operand in node.inputs:
+        if isinstance(operand, np.ndarray):
+            total = affine(node, draft, total, 1.0, operand)
+    return total
+
+
+def _sub(node: Node, draft: Draft) -> Value:
+    """Difference."""
+    left, right = node.inputs
+    if isinstance(right, np.ndarray):
+        return affine(node, draft, node.value(0), 1.0, -right.astype(np.float64))
+    if isinstance(left, np.ndarray):
+        return affine(node, draft, node.value(1), -1.0, left)
+    return combine(node, draft, Sub, node.value(0), node.value(1))
+
+
+def _mul(node: Node, draft: Draft) -> Value:
+    """Product."""
+    left, right = node.inputs
+    if isinstance(right, np.ndarray):
+        return affine(node, draft, node.value(0), right, 0.0)
+    if isinstance(left, np.ndarray):
+        return affine(node, draft, node.value(1), left, 0.0)
+    return combine(node, draft, Mul, node.value(0), node.value(1))
+
+
+def _div(node: Node, draft: Draft) -> Value:
+    """Product with the constant's reciprocal."""
+    divisor = node.constant(1)
+    assert divisor is not None
+    return affine(node, draft, node.x, 1.0 / divisor.astype(np.float64), 0.0)
+
+
+def _neg(node: Node, draft: Draft) -> Value:
+    """Product with -1."""
+    return affine(node, draft, node.x, -1.0, 0.0)
+
+
+def _bounded(upper: bool) -> Convert:
+    def convert(node: Node, draft: Draft) -> Value:
+        (bound,) = (operand for operand in node.inputs if isinstance(operand, np.ndarray))
+        (value,) = (operand for operand in node.inputs if isinstance(operand, Value))
+        number = float(bound.reshape(()))
+        limits = (-math.inf, number) if upper else (number, math.inf)
+        return clip(Node(node.op_type, node.name, node.opset, {}, (value,), node.outputs), draft, *limits)
+
+    convert.__doc__ = "A clip, fused into the layer before it where that has weights or is element-wise."
+    return convert
+
+
+def _concat(node: Node, draft: Draft) -> Value:
+    """Tensors side by side along an axis."""
+    values = [node.value(index) for index in range(len(node.inputs))]
+    rank = len(values[0].shape)
+    axis = node.axis(node.attribute("axis", 1))
+    layers, batch_axis = aligned(values, draft, node.name, keep=axis)
+    shape = tuple(
+        sum(value.shape[i] for value in values) if i == axis else values[0].shape[i] for i in range(rank)
+    )
+    layer_axis = axis - (batch_axis is not None and batch_axis < axis)
+    layer = draft.emit(Concat, layers, without_axis(shape, batch_axis), [node.name], axis=layer_axis)
+    return Value(layer, shape, batch_axis)
+
+
+RULES = {
+    "Add": Rule(_add, (some_tensor,)),
+    "Sum": Rule(_add, (some_tensor,)),
+    "Sub": Rule(_sub, (some_tensor,)),
+    "Mul": Rule(_mul, (some_tensor,)),
+    "Div": Rule(_div, (*ON_TENSOR, divisor_constant, some_tensor)),
+    "Neg": Rule(_neg, (*ON_TENSOR, constant_settings)),
+    "Min": Rule(_bounded(upper=True), (bound_constant, some_tensor)),
+    "Max": Rule(_bounded(upper=False), (bound_constant, some_tensor)),
+    "Concat": Rule(_concat, (all_tensors, batch_not_joined)),
+}

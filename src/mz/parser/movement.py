@@ -1,0 +1,329 @@
+"""Operators that move numbers and change none: reshapes, transposes, slices, pads, resizes and the identities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mz.graph import Conv, Pad, Reshape, Resize, Slice, Transpose
+from mz.parser.draft import Draft
+from mz.parser.node import (
+    ON_MAP,
+    ON_TENSOR,
+    Node,
+    Rule,
+    Value,
+    constant_settings,
+    first_output_only,
+    without_axis,
+)
+
+FLOAT, FLOAT16, DOUBLE = 1, 10, 11
+COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
+
+
+def to_float(node: Node) -> str | None:
+    """The cast is to a float type."""
+    return None if node.attribute("to") in (FLOAT, FLOAT16, DOUBLE) else f"to type {node.attribute('to')}"
+
+
+def same_size(node: Node) -> str | None:
+    """The target shape holds as many numbers as the input."""
+    try:
+        np.empty(node.x.shape, np.bool_).reshape(reshaped(node))
+    except ValueError:
+        return f"{list(node.x.shape)} to {reshaped(node)}"
+    return None
+
+
+def batch_kept(node: Node) -> str | None:
+    """The batch axis is left as it is."""
+    axis = node.x.batch_axis
+    if axis is None:
+        return None
+    if node.op_type in ("Split", "Gather"):
+        return "" if node.axis(node.attribute("axis", 0)) == axis else None
+    start, stop, _ = _ranges(node)[axis]
+    return None if (start, stop) == (0, 1) else f"from {start} to {stop}"
+
+
+def steps_forward(node: Node) -> str | None:
+    """Steps are positive and something is left."""
+    found = [(start, stop, step) for start, stop, step in _ranges(node) if step < 1 or stop <= start]
+    return f"start, stop, step {found[0]}" if found else None
+
+
+def indices_in_steps(node: Node) -> str | None:
+    """The indices are one number, or a list that grows by one step."""
+    indices = node.constant(1)
+    assert indices is not None
+    size = node.x.shape[node.axis(node.attribute("axis", 0))]
+    if indices.ndim > 1 or indices.size == 0:
+        return f"indices of shape {list(indices.shape)}"
+    steps = set(np.diff(_wrapped(indices, size).reshape(-1)).tolist())
+    return None if len(steps) < 2 and min(steps, default=1) > 0 else "others"
+
+
+def pad_with_zeros(node: Node) -> str | None:
+    """Pads are not negative and hold the constant 0."""
+    mode = node.attribute("mode", "constant")
+    value = node.setting("value", 2) or 0.0
+    if mode != "constant" or np.any(np.asarray(value) != 0):
+        return f"mode {mode}, value {value}"
+    pads = _pads(node)
+    return None if min(min(pair) for pair in pads) >= 0 and pads[0] == (0, 0) else f"pads {pads}"
+
+
+def resize_rows_and_columns(node: Node) -> str | None:
+    """Only height and width are resized."""
+    _, shape = _resized(node)
+    return (
+        None if shape[:2] == node.x.shape[:2] and min(shape) > 0 else f"{list(node.x.shape)} to {list(shape)}"
+    )
+
+
+def resize_mode(node: Node) -> str | None:
+    """The mode is nearest or linear, without antialiasing, exclude_outside or an aspect-ratio policy."""
+    mode = node.attribute("mode", "nearest")
+    extras = ("antialias", "exclude_outside")
+    policy = node.attribute("keep_aspect_ratio_policy", "stretch")
+    plain = not any(node.attribute(name, 0) for name in extras) and policy == "stretch"
+    return None if mode in ("nearest", "linear") and plain else f"mode {mode}"
+
+
+def resize_coordinates(node: Node) -> str | None:
+    """Coordinates are half_pixel, pytorch_half_pixel, asymmetric or align_corners."""
+    found = _coordinates(node)
+    return None if found in COORDINATES else found
+
+
+def one_direction(node: Node) -> str | None:
+    """A nearest resize before opset 11 does not enlarge one axis and shrink the other."""
+    rows, columns = _resized(node)[0]
+    mixed = node.opset < 11 and node.attribute("mode", "nearest") == "nearest" and (rows < 1) != (columns < 1)
+    return f"scales {rows}, {columns}" if mixed and 1 not in (rows, columns) else None
+
+
+def identity(node: Node, draft: Draft) -> Value:
+    """Left out."""
+    return node.x
+
+
+def reshape_to(value: Value, shape: Sequence[int], draft: Draft, origin: str) -> Value:
+    """The value in another ONNX shape; its batch axis is then the foremost axis of size 1."""
+    target = tuple(int(size) for size in shape)
+    batch_axis = target.index(1) if 1 in target else None
+    layer_shape = without_axis(target, batch_axis)
+    layer = value.layer
+    if layer_shape != value.layer_shape:
+        layer = draft.emit(Reshape, [layer], layer_shape, [origin])
+    return Value(layer, target, batch_axis)
+
+
+def reshape(node: Node, draft: Draft) -> Value:
+    """The same numbers in another shape, which constants and shapes of tensors must tell."""
+    return reshape_to(node.x, reshaped(node), draft, node.name)
+
+
+def reshaped(node: Node) -> list[int]:
+    """The ONNX shape that a Reshape, Flatten, Squeeze or Unsqueeze node makes."""
+    shape = list(node.x.shape)
+    if node.op_type == "Flatten":
+        axis = node.axis(node.attribute("axis", 1))
+        return [math.prod(shape[:axis]), math.prod(shape[axis:])]
+    if node.op_type == "Reshape":
+        target = [int(size) for size in node.setting("shape", 1)]
+        if not node.attribute("allowzero", 0):
+            target = [shape[i] if size == 0 else size for i, size in enumerate(target)]
+        if -1 in target:
+            target[target.index(-1)] = math.prod(shape) // -math.prod(target)
+        return target
+    axes = node.setting("axes", 1)
+    if node.op_type == "Squeeze":
+        dropped = (
+            {node.axis(axis) for axis in axes} if axes else {i for i, size in enumerate(shape) if size == 1}
+        )
+        return [size for i, size in enumerate(shape) if i not in dropped]
+    rank = len(shape) + len(axes)
+    added = {node.axis(axis, rank) for axis in axes}
+    sizes = iter(shape)
+    return [1 if i in added else next(sizes) for i in range(rank)]
+
+
+def transpose(node: Node, draft: Draft) -> Value:
+    """Axes permuted; the batch axis moves along."""
+    x = node.x
+    permutation = node.attribute("perm", list(range(len(x.shape)))[::-1])
+    shape = tuple(x.shape[axis] for axis in permutation)
+    kept = [axis for axis in permutation if axis != x.batch_axis]
+    batch_axis = None if x.batch_axis is None else permutation.index(x.batch_axis)
+    order = tuple(axis - (x.batch_axis is not None and axis > x.batch_axis) for axis in kept)
+    layer = x.layer
+    if order != tuple(range(len(order))):
+        layer = draft.emit(
+            Transpose, [layer], without_axis(shape, batch_axis), [node.name], permutation=order
+        )
+    return Value(layer, shape, batch_axis)
+
+
+def _slice_layer(node: Node, draft: Draft, ranges: Sequence[tuple[int, int, int]]) -> Value:
+    """The node's input cut to (start, stop, step) along each ONNX axis."""
+    x = node.x
+    shape = tuple(len(range(*bounds)) for bounds in ranges)
+    if shape == x.shape:
+        return x
+    kept = [bounds for axis, bounds in enumerate(ranges) if axis != x.batch_axis]
+    starts, stops, steps = (tuple(column) for column in zip(*kept, strict=True))
+    layer_shape = without_axis(shape, x.batch_axis)
+    layer = draft.emit(Slice, [x.layer], layer_shape, [node.name], starts=starts, stops=stops, steps=steps)
+    return Value(layer, shape, x.batch_axis)
+
+
+def slice_(node: Node, draft: Draft) -> Value:
+    """A part of each axis, by steps."""
+    return _slice_layer(node, draft, _ranges(node))
+
+
+def split(node: Node, draft: Draft) -> list[Value]:
+    """One slice per output."""
+    axis = node.axis(node.attribute("axis", 0))
+    size, count = node.x.shape[axis], len(node.outputs)
+    sizes = node.setting("split", 1)
+    if sizes is None:
+        largest = -(-size // count)
+        sizes = [min(largest, size - i * largest) for i in range(count)]
+    values, start = [], 0
+    for part in sizes:
+        ranges = [(0, length, 1) for length in node.x.shape]
+        ranges[axis] = (start, start + part, 1)
+        values.append(_slice_layer(node, draft, ranges))
+        start += part
+    return values
+
+
+def gather(node: Node, draft: Draft) -> Value:
+    """A slice, and a reshape where the index is one number."""
+    indices = node.constant(1)
+    assert indices is not None
+    axis = node.axis(node.attribute("axis", 0))
+    picked = _wrapped(indices, node.x.shape[axis]).reshape(-1)
+    step = int(picked[1] - picked[0]) if picked.size > 1 else 1
+    ranges = [(0, length, 1) for length in node.x.shape]
+    ranges[axis] = (int(picked[0]), int(picked[-1]) + 1, step)
+    part = _slice_layer(node, draft, ranges)
+    if indices.ndim:
+        return part
+    return reshape_to(part, without_axis(part.shape, axis), draft, node.name)
+
+
+def pad(node: Node, draft: Draft) -> Value:
+    """Zeros around height and width; around the channels too, as a 1x1 convolution with a kernel of ones and zeros."""
+    x, ((_, _), channels, rows, columns) = node.x, _pads(node)
+    around = (rows[0], columns[0], rows[1], columns[1])
+    source = draft.view(x, 0, node.name)
+    grown = tuple(size + sum(pads) for size, pads in zip(x.shape[1:], (channels, rows, columns), strict=True))
+    if grown == x.shape[1:]:
+        return x
+    if channels == (0, 0):
+        return Value(draft.emit(Pad, [source], grown, [node.name], pads=around), (1, *grown))
+    kernel = np.eye(grown[0], x.shape[1], -channels[0], np.float32)[:, :, None, None]
+    params = {"kernel": kernel, "bias": np.zeros(grown[0], np.float32)}
+    layer = draft.emit(Conv, [source], grown, [node.name], params, kernel_shape=(1, 1), pads=around)
+    draft.note(layer, f"{node.name} pads channels: a convolution with a kernel of ones and zeros")
+    return Value(layer, (1, *grown))
+
+
+def resize(node: Node, draft: Draft) -> Value:
+    """Height and width resampled, nearest or bilinear."""
+    scales, shape = _resized(node)
+    linear = node.attribute("mode", "nearest") == "linear"
+    # Before opset 11 nearest means downwards when enlarging and upwards when shrinking.
+    older = "ceil" if min(scales) < 1 else "floor"
+    nearest = node.attribute("nearest_mode", "round_prefer_floor") if node.opset >= 11 else older
+    layer = draft.emit(
+        Resize,
+        [draft.view(node.x, 0, node.name)],
+        shape[1:],
+        [node.name],
+        mode="bilinear" if linear else "nearest",
+        scales=scales,
+        coordinates=_coordinates(node),
+        nearest_mode="round_prefer_floor" if linear else nearest,
+    )
+    return Value(layer, shape)
+
+
+def _coordinates(node: Node) -> str:
+    default = "half_pixel" if node.opset >= 11 else "asymmetric"
+    return str(node.attribute("coordinate_transformation_mode", default))
+
+
+def _resized(node: Node) -> tuple[tuple[float, float], tuple[int, ...]]:
+    """Scales of rows and columns, and the ONNX shape of the result."""
+    shape = node.x.shape
+    axes = [node.axis(axis) for axis in node.attribute("axes", range(4))]
+    modern = node.op_type == "Resize" and node.opset >= 11
+    given = node.setting("scales", 2 if modern else 1)
+    sizes = node.setting("sizes", 3) if modern else None
+    target, scales = list(shape), [1.0] * 4
+    for i, axis in enumerate(axes):
+        if sizes:
+            target[axis] = int(sizes[i])
+            scales[axis] = target[axis] / shape[axis]
+        else:
+            scales[axis] = float(given[i])
+            target[axis] = math.floor(float(np.float32(shape[axis]) * np.float32(given[i])))
+    return (scales[2], scales[3]), tuple(target)
+
+
+def _ranges(node: Node) -> list[tuple[int, int, int]]:
+    """(start, stop, step) of a Slice node along each ONNX axis, within bounds."""
+    shape = node.x.shape
+    starts, stops = node.setting("starts", 1), node.setting("ends", 2)
+    axes = node.setting("axes", 3) or list(range(len(starts)))
+    steps = node.setting("steps", 4) or [1] * len(starts)
+    ranges = [(0, size, 1) for size in shape]
+    for axis, start, stop, step in zip(axes, starts, stops, steps, strict=True):
+        place = node.axis(axis)
+        ranges[place] = slice(start, stop, step).indices(shape[place])
+    return ranges
+
+
+def _wrapped(indices: np.ndarray, size: int) -> np.ndarray:
+    return np.where(indices < 0, indices + size, indices)
+
+
+def _pads(node: Node) -> list[tuple[int, int]]:
+    """(before, after) for each of the four ONNX axes."""
+    given = node.setting("pads", 1)
+    axes = [node.axis(axis) for axis in node.setting("axes", 3) or range(4)]
+    pads = [(0, 0)] * 4
+    for i, axis in enumerate(axes):
+        pads[axis] = (int(given[i]), int(given[i + len(axes)]))
+    return pads
+
+
+_RESHAPE = Rule(reshape, (*ON_TENSOR, constant_settings, same_size))
+_RESIZE = Rule(
+    resize,
+    (*ON_MAP, constant_settings, resize_mode, resize_coordinates, resize_rows_and_columns, one_direction),
+)
+
+RULES = {
+    "Identity": Rule(identity, ON_TENSOR),
+    "Dropout": Rule(identity, (*ON_TENSOR, first_output_only)),
+    "Cast": Rule(identity, (*ON_TENSOR, to_float)),
+    "Reshape": _RESHAPE,
+    "Flatten": _RESHAPE,
+    "Squeeze": _RESHAPE,
+    "Unsqueeze": _RESHAPE,
+    "Transpose": Rule(transpose, ON_TENSOR),
+    "Slice": Rule(slice_, (*ON_TENSOR, constant_settings, batch_kept, steps_forward)),
+    "Split": Rule(split, (*ON_TENSOR, constant_settings, batch_kept)),
+    "Gather": Rule(gather, (*ON_TENSOR, constant_settings, batch_kept, indices_in_steps)),
+    "Pad": Rule(pad, (*ON_MAP, constant_settings, pad_with_zeros)),
+    "Resize": _RESIZE,
+    "Upsample": _RESIZE,
+}

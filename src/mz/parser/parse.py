@@ -1,0 +1,89 @@
+"""`parse`: an ONNX file becomes a graph with its parameters, and an account of what was fused on the way.
+
+Reads the file (`onnx_file`), converts node by node (`conversion`, one file of rules per family of operators), rewrites
+the draft (`passes`) and names the layers (`naming`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mz.graph import Graph, Params
+from mz.parser.conversion import convert
+from mz.parser.draft import Draft
+from mz.parser.naming import final_names
+from mz.parser.onnx_file import cut_model, input_shapes_for_one_image
+from mz.parser.passes import PASSES
+
+
+@dataclass(frozen=True, slots=True)
+class ParseResult:
+    """A parsed network.
+
+    input_names, output_names: ONNX tensor by the name of the layer that stands for it.
+    notes: what was fused, folded or left as it is, and why; one line each, beginning with the layer's name.
+    """
+
+    graph: Graph
+    params: Params
+    input_names: dict[str, str]
+    output_names: dict[str, str]
+    notes: list[str]
+
+
+def parse(
+    model_path: Path,
+    *,
+    name: str,
+    start_nodes: Sequence[str] = (),
+    end_nodes: Sequence[str] = (),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+) -> ParseResult:
+    """The network of an ONNX file (opset 7 to 23), from `start_nodes` to `end_nodes` where these are given.
+
+    input_shapes: shapes, by ONNX input, where the file leaves more open than the batch axis.
+    Raises UserError for an unreadable file, unknown node names, and, all in one message, unsupported operators.
+    """
+    model = cut_model(model_path, start_nodes, end_nodes)
+    shapes = input_shapes_for_one_image(model, model_path, input_shapes)
+    draft = convert(model, shapes, str(model_path))
+    for rewrite in PASSES:
+        rewrite(draft)
+    names = final_names(draft)
+    graph = Graph(
+        name=name,
+        layers=tuple(
+            dataclasses.replace(
+                layer, name=names[layer.name], inputs=tuple(names[source] for source in layer.inputs)
+            )
+            for layer in draft.in_order()
+        ),
+        outputs=tuple(names[output] for output in draft.outputs),
+    )
+    return ParseResult(
+        graph=graph,
+        params={names[key]: _stored(arrays) for key, arrays in draft.params.items()},
+        input_names=dict(zip((layer.name for layer in graph.inputs), shapes, strict=True)),
+        output_names=dict(zip(graph.outputs, (info.name for info in model.graph.output), strict=True)),
+        notes=_notes(draft, names),
+    )
+
+
+def _stored(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Float32, contiguous, and the network's own."""
+    return {key: np.array(array, np.float32, order="C") for key, array in arrays.items()}
+
+
+def _notes(draft: Draft, names: Mapping[str, str]) -> list[str]:
+    """The draft's notes under final names, in the order of the layers."""
+    lines: dict[str, list[str]] = {name: [] for name in names}
+    for key, text in draft.notes:
+        survivor = draft.survivor(key)
+        if survivor is not None:
+            lines[survivor].append(f"{names[survivor]}: {text}")
+    return list(dict.fromkeys(line for group in lines.values() for line in group))

@@ -1,0 +1,198 @@
+"""Passes over a draft: folding constants into weights, fusing clips, folding pads and strides, dropping idle moves.
+
+Each pass requires a draft that computes the network and ensures that it still does, with fewer layers. Arithmetic on
+weights is float64. `PASSES` is the order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from mz.graph import (
+    Activation,
+    AvgPool,
+    Conv,
+    Deconv,
+    Dense,
+    Elementwise,
+    Layer,
+    Pad,
+    Reshape,
+    Slice,
+    Weighted,
+)
+from mz.graph.layers import UNBOUNDED
+from mz.parser.draft import Affine, Draft
+from mz.parser.moves import simplify_moves
+
+
+def merge_affines(draft: Draft) -> None:
+    """b * (a * x + c) + d, read by nothing else on the way, is (b a) * x + (b c + d)."""
+    for layer in list(draft.layers.values()):
+        if not isinstance(layer, Affine):
+            continue
+        (source,) = draft.layers[layer.name].inputs
+        if isinstance(draft.layers[source], Affine) and draft.sole_reader(source, layer.name):
+            first, second = draft.params[source], draft.params[layer.name]
+            first["offset"] = first["offset"] * second["factor"] + second["offset"]
+            first["factor"] = first["factor"] * second["factor"]
+            draft.absorb(layer.name, source)
+
+
+def fold_affines(draft: Draft) -> None:
+    """a * (w x + b) + c is (a w) x + (a b + c), where a and c have one value per output channel of w.
+
+    The layer with weights must be unclipped and read by nothing else.
+    """
+    for layer in list(draft.layers.values()):
+        if not isinstance(layer, Affine):
+            continue
+        (source,) = draft.layers[layer.name].inputs
+        before = draft.layers[source]
+        names = ", ".join(layer.origin)
+        reason = _not_foldable(draft, before, layer)
+        if reason:
+            draft.note(layer.name, f"{names} stays a layer: {reason}")
+            continue
+        assert isinstance(before, Weighted)
+        axis = len(before.shape) - 1 if isinstance(before, Dense) else 0
+        factor = _per_channel(draft.params[layer.name]["factor"], axis, before.shape)
+        offset = _per_channel(draft.params[layer.name]["offset"], axis, before.shape)
+        params = draft.params[source]
+        params["kernel"] = _scaled(before, params["kernel"].astype(np.float64), factor)
+        params["bias"] = params["bias"].astype(np.float64) * factor + offset
+        draft.note(source, f"{names} folded into its weights")
+        draft.absorb(layer.name, source)
+
+
+def lower_affines(draft: Draft) -> None:
+    """An affine that is left becomes a depthwise 1x1 convolution.
+
+    Its channels are the axes up to the last along which the constants vary; a reshape around it makes them one.
+    """
+    for layer in list(draft.layers.values()):
+        if not isinstance(layer, Affine):
+            continue
+        shape, params = layer.shape, draft.params.pop(layer.name)
+        varying = [axis for array in params.values() for axis in range(len(shape)) if array.shape[axis] > 1]
+        depth = max([axis + 1 for axis in varying] or [1])
+        channels = math.prod(shape[:depth])
+        direct = len(shape) == 3 and depth == 1
+        full = (*shape[:depth], *(1,) * (len(shape) - depth))
+        factor, offset = (
+            np.broadcast_to(params[name], full).reshape(channels) for name in ("factor", "offset")
+        )
+        target = shape if direct else (channels, math.prod(shape[depth:]), 1)
+        arrays = {"kernel": factor.reshape(channels, 1, 1, 1), "bias": offset}
+        source = layer.inputs[0] if direct else draft.emit(Reshape, layer.inputs, target, layer.origin)
+        conv = draft.emit(Conv, [source], target, layer.origin, arrays, kernel_shape=(1, 1), groups=channels)
+        draft.normalizations.add(conv)
+        draft.substitute(
+            layer.name, Reshape(name="", inputs=(conv,), shape=shape, origin=layer.origin, host=layer.host)
+        )
+        if direct:
+            draft.absorb(layer.name, conv)
+
+
+def fuse_clips(draft: Draft) -> None:
+    """A clip becomes the bounds of the layer before it: a weighted or element-wise one, unbounded, read by it alone."""
+    for layer in list(draft.layers.values()):
+        if not isinstance(layer, Activation) or layer.function != "clip":
+            continue
+        (source,) = draft.layers[layer.name].inputs
+        before = draft.layers[source]
+        if not isinstance(before, Weighted | Elementwise):
+            draft.note(layer.name, f"stays a layer: no bounds can be put on the {before.kind} before it")
+        elif before.clip != UNBOUNDED or not draft.sole_reader(source, layer.name):
+            draft.note(
+                layer.name,
+                f"stays a layer: the {before.kind} before it is clipped already or read elsewhere too",
+            )
+        else:
+            low, high = layer.constants
+            draft.update(source, clip=(low, high))
+            draft.note(source, f"{', '.join(layer.origin)} fused as its bounds")
+            draft.absorb(layer.name, source)
+
+
+def fold_pads(draft: Draft) -> None:
+    """Zeros around a map become the pads of the convolution or mean that reads it."""
+    for layer in list(draft.layers.values()):
+        if not isinstance(layer, Conv | AvgPool):
+            continue
+        before = draft.layers[layer.inputs[0]]
+        if not isinstance(before, Pad):
+            continue
+        pads = tuple(a + b for a, b in zip(layer.pads, before.pads, strict=True))
+        origin = (*before.origin, *layer.origin)
+        if isinstance(layer, Conv):
+            draft.update(layer.name, pads=pads, inputs=before.inputs, origin=origin)
+        elif (layer.count_include_pad or not any(layer.pads)) and all(
+            pad < size for pad, size in zip(pads, layer.kernel_shape * 2, strict=True)
+        ):
+            draft.update(layer.name, pads=pads, inputs=before.inputs, origin=origin, count_include_pad=True)
+        else:
+            continue
+        draft.note(layer.name, f"{', '.join(before.origin)} folded into its pads")
+
+
+def fold_strided_slices(draft: Draft) -> None:
+    """Every n-th row and column, then a 1x1 convolution: the same convolution with strides n."""
+    for layer in list(draft.layers.values()):
+        if not isinstance(layer, Conv) or layer.kernel_shape != (1, 1) or any(layer.pads):
+            continue
+        before = draft.layers[layer.inputs[0]]
+        if not isinstance(before, Slice) or layer.strides != (1, 1):
+            continue
+        source = draft.layers[before.inputs[0]].shape
+        strided = tuple(-(-size // step) for size, step in zip(source, before.steps, strict=True))
+        if any(before.starts) or before.steps[0] != 1 or before.shape != strided:
+            continue
+        origin = (*before.origin, *layer.origin)
+        draft.update(layer.name, strides=before.steps[1:], inputs=before.inputs, origin=origin)
+        draft.note(layer.name, f"{', '.join(before.origin)} folded into its strides")
+
+
+PASSES: tuple[Callable[[Draft], None], ...] = (
+    simplify_moves,
+    merge_affines,
+    fold_affines,
+    lower_affines,
+    fuse_clips,
+    fold_pads,
+    fold_strided_slices,
+    simplify_moves,
+    Draft.sweep,
+)
+"""In this order: bounds come last because constants fold only into an unclipped layer."""
+
+
+def _not_foldable(draft: Draft, before: Layer, layer: Affine) -> str | None:
+    """Why the affine cannot go into the layer before it; None where it can."""
+    if not isinstance(before, Weighted):
+        return f"the {before.kind} before it has no weights"
+    if before.clip != UNBOUNDED:
+        return f"the {before.kind} before it is clipped"
+    if not draft.sole_reader(before.name, layer.name):
+        return f"the {before.kind} before it is read elsewhere too"
+    axis = len(before.shape) - 1 if isinstance(before, Dense) else 0
+    for array in draft.params[layer.name].values():
+        if any(size > 1 for i, size in enumerate(array.shape) if i != axis):
+            return "its constants vary within a channel"
+    return None
+
+
+def _per_channel(array: np.ndarray, axis: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.broadcast_to(array.reshape(-1), (shape[axis],))
+
+
+def _scaled(layer: Weighted, kernel: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """The kernel with every output channel multiplied by its factor."""
+    if isinstance(layer, Deconv):
+        per_group = (layer.groups, -1, *kernel.shape[1:])
+        factors = factor.reshape(layer.groups, 1, kernel.shape[1], 1, 1)
+        return (kernel.reshape(per_group) * factors).reshape(kernel.shape)
+    return kernel * factor.reshape(-1, *(1,) * (kernel.ndim - 1))

@@ -1,0 +1,28 @@
+"""Float networks to integers: statistics, ranges, weights, and what wins accuracy back."""
+
+from __future__ import annotations
+
+from mz.quantize.compression import SHARES, Sensitivity, choose_four_bit, sensitivities
+from mz.quantize.quantizer import activation_quants, quantize
+from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
+from mz.quantize.sequential import Refinements, image_count, refine
+from mz.quantize.statistics import FloatRunner, Statistics, TensorStatistics, collect
+
+__all__ = [
+    "RANGE_METHODS",
+    "SHARES",
+    "ActivationRange",
+    "FloatRunner",
+    "Recipe",
+    "Refinements",
+    "Sensitivity",
+    "Statistics",
+    "TensorStatistics",
+    "activation_quants",
+    "choose_four_bit",
+    "collect",
+    "image_count",
+    "quantize",
+    "refine",
+    "sensitivities",
+]

@@ -1,0 +1,32 @@
+"""Which tensors must share scale, zero point and bits: those between which integers only move."""
+
+from __future__ import annotations
+
+from mz.graph import Concat, Graph, Layer, MaxPool, Pad, Reshape, Resize, Slice, Transpose
+
+MOVES = (Concat, MaxPool, Pad, Reshape, Resize, Slice, Transpose)
+
+
+def is_move(layer: Layer) -> bool:
+    """Whether the layer's output integers are some of its inputs' integers (or, resizing, lie between them)."""
+    return isinstance(layer, MOVES)
+
+
+def scale_groups(graph: Graph) -> list[tuple[str, ...]]:
+    """The accelerator's tensors, partitioned into groups that share one `TensorQuant`; all in topological order."""
+    layers = [layer for layer in graph.layers if not layer.host]
+    leader = {layer.name: layer.name for layer in layers}
+
+    def find(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    for layer in layers:
+        if is_move(layer):
+            for name in layer.inputs:
+                leader[find(layer.name)] = find(name)
+    groups: dict[str, list[str]] = {}
+    for layer in layers:
+        groups.setdefault(find(layer.name), []).append(layer.name)
+    return [tuple(group) for group in groups.values()]

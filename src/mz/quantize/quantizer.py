@@ -1,0 +1,100 @@
+"""The baseline quantizer: ranges from statistics, weights to the nearest integers.
+
+Algorithms that win accuracy back start from what this returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mz.emulator import is_wide
+from mz.emulator.numerics import product_scale
+from mz.graph import (
+    Elementwise,
+    Graph,
+    Mul,
+    Params,
+    Quantization,
+    TensorQuant,
+    Weighted,
+)
+from mz.quantize.groups import is_move, scale_groups
+from mz.quantize.ranges import least_squares, min_max, percentile, tensor_quant
+from mz.quantize.recipe import ActivationRange, Recipe
+from mz.quantize.statistics import Statistics, TensorStatistics
+from mz.quantize.weights import quantize_weights
+
+
+def quantize(graph: Graph, params: Params, statistics: Statistics, recipe: Recipe) -> Quantization:
+    """Integers for every accelerator layer.
+
+    statistics: of every accelerator tensor of the float network. Raises UserError for a recipe that names
+    unknown layers.
+    """
+    recipe.check(graph)
+    quantization = Quantization(tensors=activation_quants(graph, statistics, recipe))
+    for layer in graph.layers:
+        if isinstance(layer, Weighted) and not layer.host:
+            quantization.weights[layer.name] = quantize_weights(
+                layer,
+                params[layer.name]["kernel"],
+                params[layer.name]["bias"],
+                quantization.tensors[layer.inputs[0]],
+                quantization.tensors[layer.name],
+                recipe.precision_of(layer.name).weight_bits,
+                per_layer=recipe.per_layer_weight_scale,
+                search=recipe.layer_weight_search.get(layer.name, recipe.weight_search),
+            )
+    return quantization
+
+
+def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> dict[str, TensorQuant]:
+    """Scale, zero point and bits of every accelerator tensor; groups between which integers move share theirs.
+
+    A group takes the most bits that any of its layers asks for. Products get the scale that makes their ratio exact.
+    """
+    groups = scale_groups(graph)
+    tensors: dict[str, TensorQuant] = {}
+    for group in groups:
+        makers = [name for name in group if not is_move(graph[name])]
+        bits = max(recipe.precision_of(name).activation_bits for name in group)
+        how = next(
+            (recipe.layer_ranges[name] for name in group if name in recipe.layer_ranges),
+            recipe.activation_range,
+        )
+        low, high = _range([statistics[name] for name in makers], how, bits)
+        even = any(isinstance(graph[name], Elementwise) for name in group)
+        tensors.update(dict.fromkeys(group, tensor_quant(low, high, bits, even)))
+    _make_products_exact(graph, groups, tensors)
+    return tensors
+
+
+def _range(statistics: Sequence[TensorStatistics], how: ActivationRange, bits: int) -> tuple[float, float]:
+    if how.method == "manual":
+        return min(0.0, how.bounds[0]), max(0.0, how.bounds[1])
+    if how.method == "percentile":
+        return percentile(statistics, *how.bounds)
+    # 16 bits leave nothing to trade: steps are finer than the histogram's bins, and clipping can only lose.
+    if how.method == "mse" and bits <= 8:
+        return least_squares(statistics, bits)
+    return min_max(statistics)
+
+
+def _make_products_exact(
+    graph: Graph, groups: Sequence[tuple[str, ...]], tensors: dict[str, TensorQuant]
+) -> None:
+    """Widens the output scale of each product a little, so that its fixed-point ratio loses nothing.
+
+    Of several products in one group the first decides.
+    """
+    group_of = {name: group for group in groups for name in group}
+    done: set[tuple[str, ...]] = set()
+    for layer in graph.layers:
+        if not isinstance(layer, Mul) or layer.host or group_of[layer.name] in done:
+            continue
+        done.add(group_of[layer.name])
+        a, b = (tensors[name] for name in layer.inputs)
+        y = tensors[layer.name]
+        wide = is_wide(layer, Quantization(tensors=tensors))
+        exact = TensorQuant(product_scale(a.scale, b.scale, y.scale, wide), y.zero_point, y.bits)
+        tensors.update(dict.fromkeys(group_of[layer.name], exact))

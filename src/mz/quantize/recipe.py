@@ -1,0 +1,68 @@
+"""The quantization recipe: every choice of a run, explicit, printable, and stored in the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mz.errors import UserError
+from mz.graph import Graph, Precision, Weighted
+
+RANGE_METHODS = ("min_max", "percentile", "mse")
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationRange:
+    """How a tensor's range is found: `min_max`, `mse`, `percentile` (bounds in 0..100) or `manual` (bounds real)."""
+
+    method: str = "mse"
+    bounds: tuple[float, float] = (0.01, 99.99)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a graph is quantized.
+
+    precision: of every layer that `layer_precisions` does not name. per_layer_weight_scale: one weight scale a layer
+    instead of one per output channel. weight_search: weight scales by least squared error instead of the
+    largest weight.
+    """
+
+    precision: Precision = field(default_factory=Precision)
+    layer_precisions: Mapping[str, Precision] = field(default_factory=dict)
+    activation_range: ActivationRange = field(default_factory=ActivationRange)
+    layer_ranges: Mapping[str, ActivationRange] = field(default_factory=dict)
+    weight_search: bool = True
+    layer_weight_search: Mapping[str, bool] = field(default_factory=dict)
+    per_layer_weight_scale: bool = False
+
+    def precision_of(self, name: str) -> Precision:
+        return self.layer_precisions.get(name, self.precision)
+
+    def check(self, graph: Graph) -> None:
+        """Raises UserError where the recipe names a layer that the graph does not have."""
+        for names in (self.layer_precisions, self.layer_ranges, self.layer_weight_search):
+            if unknown := [name for name in names if name not in graph.by_name]:
+                raise UserError(
+                    f"{graph.name} has no layer named {', '.join(unknown)}; `mz har info` lists them"
+                )
+
+    def to_dict(self, graph: Graph) -> dict[str, Any]:
+        """The recipe in plain data, with the precision of every accelerator layer spelled out."""
+        return {
+            "precision": str(self.precision),
+            "activation_range": self.activation_range.method,
+            "weight_scale": "per_layer" if self.per_layer_weight_scale else "per_channel",
+            "weight_search": self.weight_search,
+            "layer_precisions": {
+                layer.name: str(self.precision_of(layer.name))
+                for layer in graph.layers
+                if isinstance(layer, Weighted) and self.precision_of(layer.name) != self.precision
+            },
+            "layer_ranges": {
+                name: [how.method, *how.bounds] if how.method in ("percentile", "manual") else [how.method]
+                for name, how in self.layer_ranges.items()
+            },
+            "layer_weight_search": dict(self.layer_weight_search),
+        }

@@ -1,0 +1,126 @@
+"""One walk through the integer network that improves each linear layer in turn, on the integers that really reach it.
+
+Every layer is run by the numpy emulator as soon as it is final, so rounding and bias correction of a layer see all that
+earlier layers do wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mz.emulator import layer_constants
+from mz.emulator.kernels import run_kernel
+from mz.emulator.numerics import quantize as quantize_input
+from mz.emulator.numerics import weight_max
+from mz.graph import Graph, Input, Params, Quantization, Weighted, WeightQuant
+from mz.quantize.bias_correction import corrected_bias
+from mz.quantize.covariance import patches, second_moments
+from mz.quantize.rounding import round_second_order
+from mz.quantize.statistics import FloatRunner
+from mz.quantize.weights import by_channel, from_channels, integers
+
+_LARGEST_TENSOR_BYTES = 192 << 20
+_FEWEST_IMAGES, _MOST_IMAGES = 16, 256
+
+
+@dataclass(frozen=True, slots=True)
+class Refinements:
+    """Which refinements a walk applies."""
+
+    rounding: bool = True
+    bias_correction: bool = True
+
+
+def image_count(graph: Graph, available: int) -> int:
+    """How many images a walk takes: at most 256, fewer to keep its largest tensor (4 bytes a value) within 192 MiB."""
+    largest = max(int(np.prod(layer.shape)) for layer in graph.layers)
+    return min(available, _MOST_IMAGES, max(_FEWEST_IMAGES, _LARGEST_TENSOR_BYTES // (4 * largest)))
+
+
+def refine(
+    graph: Graph,
+    params: Params,
+    quantization: Quantization,
+    images: Mapping[str, np.ndarray],
+    float_session: FloatRunner,
+    refinements: Refinements,
+    *,
+    seed: int = 0,
+    layer_done: Callable[[str], None] = lambda name: None,
+) -> Quantization:
+    """A quantization with the same scales and better integers.
+
+    images: float32 [N, *shape] by Input layer. float_session: the float network with the inputs of all weighted layers
+    among its taps. Scales of weights and activations stay as they are.
+    """
+    weighted = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
+    float_means = _mean_tensors(float_session, images, {layer.inputs[0] for layer in weighted})
+    refined = Quantization(tensors=dict(quantization.tensors), weights=dict(quantization.weights))
+    last_reader = {name: layer.name for layer in graph.layers for name in layer.inputs}
+    live: dict[str, np.ndarray] = {}
+    for layer in graph.layers:
+        if layer.host:
+            continue
+        if isinstance(layer, Input):
+            t = refined.tensors[layer.name]
+            live[layer.name] = quantize_input(images[layer.name], t.scale, t.zero_point, t.bits)
+            continue
+        if isinstance(layer, Weighted):
+            x, float_mean = live[layer.inputs[0]], float_means[layer.inputs[0]]
+            rng = np.random.default_rng([seed, len(live), *layer.name.encode()])
+            refined.weights[layer.name] = _refined(layer, params, refined, x, float_mean, refinements, rng)
+        constants = layer_constants(graph, layer, params, refined)
+        live[layer.name] = run_kernel(layer, constants, [live[name] for name in layer.inputs])
+        for name in layer.inputs:
+            if last_reader[name] == layer.name:
+                live.pop(name, None)
+        layer_done(layer.name)
+    return refined
+
+
+def _refined(
+    layer: Weighted,
+    params: Params,
+    quantization: Quantization,
+    x: np.ndarray,
+    float_mean: np.ndarray,
+    refinements: Refinements,
+    rng: np.random.Generator,
+) -> WeightQuant:
+    weight, tensor = quantization.weights[layer.name], quantization.tensors[layer.inputs[0]]
+    kernel, bias = params[layer.name]["kernel"], params[layer.name]["bias"]
+    centred = x - tensor.zero_point
+    if refinements.rounding and (samples := patches(layer, centred, rng)) is not None:
+        rows = by_channel(layer, kernel).astype(np.float64)
+        groups = len(samples)
+        q = round_second_order(
+            rows.reshape(groups, -1, rows.shape[1]),
+            weight.scale.astype(np.float64).reshape(groups, -1),
+            second_moments(samples),
+            weight_max(weight.bits),
+        )
+        q_kernel = from_channels(layer, q.reshape(rows.shape), kernel.shape).astype(weight.kernel.dtype)
+        weight = dataclasses.replace(
+            integers(layer, kernel, bias, tensor, weight.scale, weight.bits), kernel=q_kernel
+        )
+    if refinements.bias_correction:
+        q_bias = corrected_bias(layer, kernel, bias, float_mean, weight, tensor, centred.mean(axis=0))
+        weight = dataclasses.replace(weight, bias=q_bias)
+    return weight
+
+
+def _mean_tensors(
+    session: FloatRunner, images: Mapping[str, np.ndarray], names: set[str], chunk: int = 8
+) -> dict[str, np.ndarray]:
+    """Mean over images of each named tensor: float64 [*shape]."""
+    size = len(next(iter(images.values())))
+    totals: dict[str, np.ndarray] = {}
+    for start in range(0, size, chunk):
+        tensors = session.run({name: value[start : start + chunk] for name, value in images.items()})
+        for name in names:
+            totals[name] = totals.get(name, 0.0) + tensors[name].sum(axis=0, dtype=np.float64)
+    return {name: total / size for name, total in totals.items()}

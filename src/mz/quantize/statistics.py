@@ -1,0 +1,96 @@
+"""One streaming pass of the float network over the calibration set; memory does not grow with the number of images.
+
+A histogram spans [-2^e, 2^e) in a fixed number of bins. A value beyond it doubles the span by merging
+neighbouring bins, so no earlier image is ever looked at again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from mz.errors import UserError
+
+BINS = 8192
+_TAPS_BYTES = 192 << 20
+_SAMPLES_PER_TENSOR = 1 << 18
+
+
+class FloatRunner(Protocol):
+    """What a calibration pass runs: a float session with the wanted tensors tapped."""
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]: ...
+
+
+@dataclass(slots=True)
+class TensorStatistics:
+    """What is known of one tensor: exact extremes, and a histogram of (a regular sample of) its values."""
+
+    low: float = math.inf
+    high: float = -math.inf
+    exponent: int = -64
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
+
+    def update(self, values: np.ndarray) -> None:
+        """Takes in float32 values of any shape. Raises ValueError for one that is not finite."""
+        low, high = float(values.min()), float(values.max())
+        if not math.isfinite(low) or not math.isfinite(high):
+            raise ValueError("not a finite number")
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self._grow(max(-low, high))
+        flat = values.reshape(-1)
+        # An odd step visits all channels and columns in turn.
+        step = flat.size // _SAMPLES_PER_TENSOR | 1
+        bins = flat[::step] * np.float32(math.ldexp(BINS // 2, -self.exponent))
+        self.counts += np.bincount(_bins(bins), minlength=BINS)
+
+    def _grow(self, magnitude: float) -> None:
+        needed = math.frexp(magnitude)[1] if magnitude > 0 else -64
+        if not self.counts.any():
+            self.exponent = max(self.exponent, needed)
+        for _ in range(needed - self.exponent):
+            merged = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts = np.zeros_like(self.counts)
+            self.counts[BINS // 4 : BINS // 4 + BINS // 2] = merged
+            self.exponent += 1
+
+    @property
+    def centres(self) -> np.ndarray:
+        """Middle of every bin, float64 [BINS]."""
+        return (np.arange(BINS) - BINS // 2 + 0.5) * math.ldexp(2 / BINS, self.exponent)
+
+
+def _bins(scaled: np.ndarray) -> np.ndarray:
+    return np.clip(np.floor(scaled).astype(np.int32) + BINS // 2, 0, BINS - 1)
+
+
+Statistics = dict[str, TensorStatistics]
+"""By tensor (layer) name."""
+
+
+def collect(
+    session: FloatRunner, batches: Iterable[Mapping[str, np.ndarray]], tensor_bytes: int
+) -> Statistics:
+    """Statistics of every tensor that `session` returns, over all batches (float32 [N, *shape] by Input layer).
+
+    tensor_bytes: size of all those tensors for one image; batches are cut so that they stay below 192 MiB.
+    Raises UserError, naming the tensor, where the network gives a number that is not finite, or there is no image.
+    """
+    statistics: Statistics = {}
+    chunk = max(1, _TAPS_BYTES // max(tensor_bytes, 1))
+    for batch in batches:
+        size = len(next(iter(batch.values())))
+        for start in range(0, size, chunk):
+            tensors = session.run({name: value[start : start + chunk] for name, value in batch.items()})
+            for name, values in tensors.items():
+                try:
+                    statistics.setdefault(name, TensorStatistics()).update(values)
+                except ValueError as error:
+                    raise UserError(f"layer {name}: the calibration images make it output {error}") from error
+    if not statistics:
+        raise UserError("the calibration set is empty")
+    return statistics

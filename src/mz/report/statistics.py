@@ -1,0 +1,100 @@
+"""How sure a measured accuracy is, and how far two outputs are apart. Shares and differences are in % (points).
+
+E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927) 209-212.
+R. G. Newcombe, Improved confidence intervals for the difference between binomial proportions based on paired data,
+Statistics in Medicine 17 (1998) 2635-2650: method 10.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+Z95 = 1.959963984540054
+"""The standard normal quantile of a two-sided 95 % interval."""
+
+
+def wilson_interval(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson's score interval in % for `correct` of `n` > 0; it always holds 100 * correct / n."""
+    if not 0 <= correct <= n or n < 1:
+        raise ValueError(f"{correct} of {n} is no share")
+    share = correct / n
+    centre = share + z * z / (2 * n)
+    spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    low = 0.0 if correct == 0 else (centre - spread) / scale
+    high = 1.0 if correct == n else (centre + spread) / scale
+    return 100 * low, 100 * high
+
+
+def paired_difference(
+    correct_a: np.ndarray, correct_b: np.ndarray, z: float = Z95
+) -> tuple[float, float, float]:
+    """Accuracy of a minus accuracy of b on the same images, and Newcombe's interval: (difference, low, high) in points.
+
+    correct_a, correct_b: bool [N], the same images in the same order. Images that both get right or both wrong
+    narrow the interval: it says how sure the difference is, not how sure the accuracies are.
+    """
+    a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
+    if a.shape != b.shape or a.ndim != 1 or a.size == 0:
+        raise ValueError(f"no pairs: {a.shape} and {b.shape}")
+    n = a.size
+    both, only_a, only_b = int(np.sum(a & b)), int(np.sum(a & ~b)), int(np.sum(~a & b))
+    neither = n - both - only_a - only_b
+    share_a, share_b = (both + only_a) / n, (both + only_b) / n
+    low_a, high_a = (bound / 100 for bound in wilson_interval(both + only_a, n, z))
+    low_b, high_b = (bound / 100 for bound in wilson_interval(both + only_b, n, z))
+    phi = _correlation(both, only_a, only_b, neither)
+    below = _hypotenuse(share_a - low_a, high_b - share_b, phi)
+    above = _hypotenuse(high_a - share_a, share_b - low_b, phi)
+    difference = (only_a - only_b) / n
+    return 100 * difference, 100 * (difference - below), 100 * (difference + above)
+
+
+def _correlation(both: int, only_a: int, only_b: int, neither: int) -> float:
+    """Newcombe's phi of the two-by-two table, with his continuity correction where it is positive."""
+    margins = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
+    if margins == 0:
+        return 0.0
+    product = float(both * neither - only_a * only_b)
+    if product > 0:
+        product = max(product - (both + only_a + only_b + neither) / 2, 0.0)
+    return product / math.sqrt(margins)
+
+
+def _hypotenuse(x: float, y: float, phi: float) -> float:
+    return math.sqrt(max(x * x - 2 * phi * x * y + y * y, 0.0))
+
+
+def agreement(predictions_a: np.ndarray, predictions_b: np.ndarray) -> float:
+    """Share in % of the images that both give the same class; both are integers [N], N > 0."""
+    a, b = np.asarray(predictions_a), np.asarray(predictions_b)
+    if a.shape != b.shape or a.size == 0:
+        raise ValueError(f"no pairs: {a.shape} and {b.shape}")
+    return 100 * float(np.mean(a == b))
+
+
+class SnrMeter:
+    """Signal-to-noise ratio of a test signal against its reference, summed up over any number of updates."""
+
+    def __init__(self) -> None:
+        self._signal = 0.0
+        self._noise = 0.0
+
+    def update(self, reference: np.ndarray, test: np.ndarray) -> None:
+        """Take in two arrays of one shape; their squares are summed in float64."""
+        if reference.shape != test.shape:
+            raise ValueError(f"shapes {reference.shape} and {test.shape} differ")
+        wanted = np.asarray(reference, np.float64).ravel()
+        error = wanted - np.asarray(test, np.float64).ravel()
+        self._signal += float(wanted @ wanted)
+        self._noise += float(error @ error)
+
+    @property
+    def db(self) -> float:
+        """10 log10(sum ref^2 / sum (ref - test)^2): inf without any error, nan before any update of non-zeros,
+        -inf for an error against a reference of zeros."""
+        if self._noise == 0:
+            return math.inf if self._signal > 0 else math.nan
+        return 10 * (math.log10(self._signal) - math.log10(self._noise)) if self._signal > 0 else -math.inf

@@ -1,0 +1,155 @@
+"""What is folded into what: normalizations and constants into weights, clips into bounds, pads into pads."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from tests.parser.networks import kinds, op, weights
+
+CONV = op("Conv", "x w b", "c", pads=[1, 1, 1, 1])
+WEIGHTS = {"w": weights(4, 3, 3, 3), "b": weights(4)}
+NORM = {
+    "scale": weights(4, seed=1),
+    "shift": weights(4, seed=2),
+    "mean": weights(4, seed=3),
+    "var": np.abs(weights(4, seed=4)) + 0.1,
+}
+X = ["N", 3, 8, 8]
+
+
+def test_batch_normalization_goes_into_a_convolution(proven) -> None:
+    nodes = [CONV, op("BatchNormalization", "c scale shift mean var", epsilon=1e-3)]
+    result = proven(nodes, X, WEIGHTS | NORM)
+    assert kinds(result) == ["conv"]
+    assert result.graph["conv1"].origin == ("Conv_c", "BatchNormalization_y")
+    assert any("folded" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_batch_normalization_goes_into_a_transposed_convolution(proven, groups) -> None:
+    nodes = [
+        op("ConvTranspose", "x w", "c", group=groups, strides=[2, 2]),
+        op("BatchNormalization", "c scale shift mean var"),
+    ]
+    result = proven(nodes, ["N", 4, 5, 5], {"w": weights(4, 4 // groups, 2, 2)} | NORM)
+    assert kinds(result) == ["deconv"]
+
+
+def test_batch_normalization_goes_into_a_dense_layer(proven) -> None:
+    nodes = [op("Gemm", "x w", "c"), op("BatchNormalization", "c scale shift mean var")]
+    assert kinds(proven(nodes, ["N", 3], {"w": weights(3, 4)} | NORM)) == ["dense"]
+
+
+def test_a_convolution_that_others_read_keeps_its_weights(proven) -> None:
+    nodes = [CONV, op("BatchNormalization", "c scale shift mean var", "n"), op("Add", "c n")]
+    result = proven(nodes, X, WEIGHTS | NORM)
+    assert [layer.name for layer in result.graph.layers[1:]] == ["conv1", "normalization1", "ew_add1"]
+    assert any(note.startswith("normalization1:") and "read elsewhere" in note for note in result.notes)
+
+
+def test_a_convolution_that_is_an_output_keeps_its_weights(proven) -> None:
+    nodes = [CONV, op("BatchNormalization", "c scale shift mean var", "n"), op("Relu", "n")]
+    result = proven(nodes, X, WEIGHTS | NORM, outputs=["c", "y"])
+    assert result.graph.outputs == ("conv1", "normalization1")
+    assert result.graph["conv1"].clip == (-math.inf, math.inf)
+
+
+def test_normalization_of_the_input(proven) -> None:
+    nodes = [op("Sub", "x m", "a"), op("Div", "a s", "n"), op("Conv", "n w b")]
+    constants = {"m": weights(3, 1, 1), "s": np.abs(weights(3, 1, 1)) + 1}
+    result = proven(nodes, X, WEIGHTS | constants)
+    assert [layer.name for layer in result.graph.layers] == ["input_layer1", "normalization1", "conv1"]
+
+
+def test_constants_after_a_clip_stay_outside(proven) -> None:
+    nodes = [CONV, op("Relu", "c", "r"), op("Mul", "r k")]
+    result = proven(nodes, X, WEIGHTS | {"k": 2.5})
+    assert [layer.name for layer in result.graph.layers[1:]] == ["conv1", "normalization1"]
+
+
+@pytest.mark.parametrize("operator", ["Add", "Sub", "Mul", "Div"])
+@pytest.mark.parametrize("shape", [(), (1,), (4, 1, 1), (1, 4, 1, 1)])
+def test_constants_of_every_shape_go_into_the_weights(proven, operator, shape) -> None:
+    result = proven([CONV, op(operator, "c k")], X, WEIGHTS | {"k": weights(*shape) + 3})
+    assert kinds(result) == ["conv"]
+
+
+@pytest.mark.parametrize("operator", ["Add", "Sub", "Mul"])
+def test_constants_on_the_left(proven, operator) -> None:
+    assert kinds(proven([CONV, op(operator, "k c")], X, WEIGHTS | {"k": weights(4, 1, 1)})) == ["conv"]
+
+
+@pytest.mark.parametrize(
+    ("x", "k"),
+    [
+        (["N", 4, 5, 6], (5, 6)),
+        (["N", 4, 5, 6], (6,)),
+        (["N", 5, 3], (5, 3)),
+        (["N", 7], (7,)),
+        (["N", 7], ()),
+    ],
+)
+def test_constants_that_vary_within_a_channel(proven, x, k) -> None:
+    nodes = [op("Mul", "x k", "m"), op("Add", "m j")]
+    result = proven(nodes, x, {"k": weights(*k), "j": weights(*k, seed=1)})
+    assert kinds(result) == ["reshape", "conv", "reshape"]
+
+
+@pytest.mark.parametrize(
+    ("node", "constants", "opset", "bounds"),
+    [
+        (op("Relu", "c"), {}, 17, (0.0, math.inf)),
+        (op("Clip", "c low high"), {"low": 0, "high": 6}, 11, (0.0, 6.0)),
+        (op("Clip", "c low"), {"low": -1}, 13, (-1.0, math.inf)),
+        (op("Clip", "c _ high"), {"high": 1}, 13, (-math.inf, 1.0)),
+        (op("Clip", "c", min=0.0, max=6.0), {}, 7, (0.0, 6.0)),
+        (op("Max", "c low"), {"low": 0}, 13, (0.0, math.inf)),
+        (op("Min", "high c"), {"high": 0.5}, 13, (-math.inf, 0.5)),
+    ],
+)
+def test_clips_become_bounds(proven, node, constants, opset, bounds) -> None:
+    result = proven([CONV, node], X, WEIGHTS | constants, opset=opset)
+    assert kinds(result) == ["conv"] and result.graph["conv1"].clip == bounds
+
+
+def test_a_clip_without_a_layer_to_bound(proven) -> None:
+    result = proven([op("MaxPool", "x", "p", kernel_shape=[2, 2]), op("Relu", "p")], X)
+    assert result.graph["activation1"].constants == (0.0, math.inf)
+
+
+def test_a_second_clip_stays(proven) -> None:
+    nodes = [op("Add", "x x", "a"), op("Relu", "a", "r"), op("Neg", "r", "n"), op("Clip", "n low", "y")]
+    result = proven(nodes, X, {"low": -1})
+    assert kinds(result) == ["add", "conv"]
+
+
+@pytest.mark.parametrize("opset", [10, 11, 17, 18])
+def test_pads_go_into_a_convolution(proven, opset) -> None:
+    pads = [0, 0, 0, 1, 0, 0, 2, 3]
+    nodes = [op("Pad", "x p", "q") if opset > 10 else op("Pad", "x", "q", pads=pads), op("Conv", "q w b")]
+    constants = {"p": np.asarray(pads)} if opset > 10 else {}
+    result = proven(nodes, X, WEIGHTS | constants, opset=opset)
+    assert kinds(result) == ["conv"] and result.graph["conv1"].pads == (0, 1, 2, 3)
+
+
+def test_pads_go_into_a_mean_but_not_into_a_maximum(proven) -> None:
+    pads = {"p": np.asarray([0, 0, 1, 1, 0, 0, 1, 1])}
+    mean = proven([op("Pad", "x p", "q"), op("AveragePool", "q", kernel_shape=[3, 3])], X, pads)
+    assert kinds(mean) == ["avgpool"] and mean.graph["avgpool1"].count_include_pad
+    maximum = proven([op("Pad", "x p", "q"), op("MaxPool", "q", kernel_shape=[3, 3])], X, pads)
+    assert kinds(maximum) == ["pad", "maxpool"]
+
+
+def test_a_shortcut_without_weights_is_one_strided_convolution(proven) -> None:
+    nodes = [op("Slice", "x s e a t", "h"), op("Pad", "h p")]
+    constants = {
+        "s": np.asarray([0, 0]),
+        "e": np.asarray([9, 9]),
+        "a": np.asarray([2, 3]),
+        "t": np.asarray([2, 2]),
+        "p": np.asarray([0, 2, 0, 0, 0, 3, 0, 0]),
+    }
+    result = proven(nodes, ["N", 3, 9, 8], constants, at_least_db=200)
+    assert kinds(result) == ["conv"] and result.graph["conv1"].strides == (2, 2)
