@@ -228,6 +228,7 @@ def main() -> None:
         "--untrained", action="store_true", help="export random weights, to try something out"
     )
     parser.add_argument("--from-phase", type=int, default=1, help="continue from the checkpoint before it")
+    parser.add_argument("--to-phase", type=int, help="stop after it (default: the recipe's last)")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
@@ -240,7 +241,7 @@ def main() -> None:
             if args.from_phase > 1:
                 before = args.checkpoints / f"{name}.phase{args.from_phase - 1}.pt"
                 model.load_state_dict(torch.load(before, weights_only=True))
-            for number, phase in enumerate(RECIPES[name], 1):
+            for number, phase in enumerate(RECIPES[name][: args.to_phase], 1):
                 if number >= args.from_phase:
                     checkpoint = args.checkpoints / f"{name}.phase{number}.pt"
                     model = train(name, model, phase, checkpoint, args.data, args.validation)

@@ -82,6 +82,16 @@ def test_unsupported_operators_are_listed_at_once_with_a_way_out(proven) -> None
         assert part in message
 
 
+def test_operators_with_subgraphs_are_listed_too(proven) -> None:
+    from onnx import TensorProto, helper
+
+    info = helper.make_tensor_value_info("o", TensorProto.FLOAT, None)
+    branch = helper.make_graph([op("Relu", "x", "i"), op("Abs", "i", "o")], "branch", [], [info])
+    nodes = [op("Cast", "k", "yes", to=9), op("If", "yes", "y", then_branch=branch, else_branch=branch)]
+    with pytest.raises(UserError, match="If If_y: no layer does this"):
+        proven(nodes, X, {"k": 1})
+
+
 def test_two_outputs_of_one_tensor(proven) -> None:
     nodes = [op("Relu", "x", "y"), op("Identity", "y", "z")]
     result = proven(nodes, X, outputs=["y", "z"])
@@ -124,6 +134,12 @@ def test_open_and_fixed_shapes(tmp_path: Path) -> None:
     onnx.save(network(NODES, {"x": [4, 2, 8, 8]}, WEIGHTS), path)
     with pytest.raises(UserError, match="fixed to batches of 4"):
         parse(path, name="network")
+
+
+def test_nodes_whose_inputs_do_not_fit_are_named(tmp_path: Path) -> None:
+    onnx.save(network([op("Add", "x k")], {"x": X}, {"k": weights(3)}), tmp_path / "network.onnx")
+    with pytest.raises(UserError, match="Add Add_y: its inputs and attributes do not fit together"):
+        parse(tmp_path / "network.onnx", name="network")
 
 
 def test_opset_out_of_range(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def _slope(layer: Activation) -> tuple[float, float]:
 
 
 def _hard_sigmoid(layer: Activation, v: Array) -> tuple[Array, Array]:
-    """Lower and upper bound of clip(alpha v + beta, 0, 1): with and without a fused multiply-add, and an ulp besides."""
+    """Bounds of clip(alpha v + beta, 0, 1): with and without a fused multiply-add, and an ulp on either side."""
     alpha, beta = _slope(layer)
     separate = v * np.float32(alpha) + np.float32(beta)
     fused = (v.astype(np.float64) * alpha + beta).astype(np.float32)

@@ -29,7 +29,7 @@ def info(ref: ModelRef) -> dict[str, Any]:
         ),
         "macs": sum(graph.macs(layer) for layer in graph.layers),
     }
-    row = _row(configuration(ref)) | counted
+    row = _row(configuration(archive, ref)) | counted
     return row | {"state": archive.state, "hw_arch": archive.hw_arch} if ref.har else row
 
 

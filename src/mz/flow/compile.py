@@ -111,7 +111,7 @@ def _verify(
 
 
 def _images(ref: ModelRef, archive: Archive, data_path: Path | None) -> Iterator[np.ndarray]:
-    config = configuration(dataclasses.replace(ref, model=ref.model or archive.name))
+    config = configuration(archive, ref)
     dataset = data.open_evaluation(config, data_path)
     dataset = data.subset(dataset, min(VERIFY_IMAGES, len(dataset)))
     task = tasks.load(config)

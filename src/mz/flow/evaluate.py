@@ -42,7 +42,7 @@ def evaluate(
     them. Raises UserError where the archive holds no integers, data are missing, or engines differ.
     """
     archive = load(ref, note=note)
-    config = configuration(dataclasses.replace(ref, model=ref.model or archive.name))
+    config = configuration(archive, ref)
     task = tasks.load(config)
     dataset = data.open_evaluation(config, options.data_path, options.data_count)
     feed = only_input(archive.graph)

@@ -22,12 +22,16 @@ from mz.parser.parity import require_parity
 DEFAULT_HW_ARCH = "mz8"
 
 
-def configuration(ref: ModelRef) -> zoo.NetworkConfig:
-    """The network's configuration, from its YAML, its archive or the zoo. Raises UserError where nothing names one."""
+def configuration(archive: Archive, ref: ModelRef) -> zoo.NetworkConfig:
+    """The network's configuration: the YAML that the user names, else the archive's own."""
     if ref.yaml is not None:
         return zoo.load_network(ref.yaml)
-    if ref.har is not None:
-        return zoo.from_dict(har.read(ref.har).config, f"{ref.har}: network.yaml")
+    return zoo.from_dict(archive.config, f"{ref.har or archive.name}: network.yaml")
+
+
+def _source_configuration(ref: ModelRef) -> zoo.NetworkConfig:
+    if ref.yaml is not None:
+        return zoo.load_network(ref.yaml)
     if ref.model is not None:
         return zoo.load_network(ref.model)
     raise UserError(
@@ -41,7 +45,7 @@ def parse(ref: ModelRef, *, hw_arch: str | None = None, note: Note = no_note) ->
     Raises UserError for what the parser does not take, and where the outputs differ from onnxruntime's on the original
     file by more than 80 dB allow.
     """
-    config = configuration(ref)
+    config = _source_configuration(ref)
     name = config.network.name
     path = ref.ckpt or zoo.model_path(config)
     start = ref.start_nodes or config.parser.start_node_names

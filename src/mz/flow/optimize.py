@@ -48,14 +48,17 @@ def optimize(
     """Quantizes the network that `ref` names.
 
     An archive is taken up at its parsed (or full-precision-optimized) network; integers that it holds are made anew.
-    Raises UserError for a recipe that cannot be honoured, unless the options allow a fallback.
+    A recipe that cannot be honoured, where the options allow no fallback, ends before any work: the steps say why and
+    the archive is as it came.
     """
     archive = load(ref, hw_arch=options.hw_arch, note=note)
-    config = configuration(dataclasses.replace(ref, model=ref.model or archive.name))
+    config = configuration(archive, ref)
     arch = working_arch(archive, options.hw_arch)
     graph, params = archive.working_graph, archive.working_params
     settings = script_settings(options.script or zoo.script_path(config), graph)
     plan = plan_recipe(graph, arch, settings, options)
+    if plan.refused and not options.allow_fallback:
+        return OptimizeResult(archive, plan.refused, {})
 
     dataset = data.open_calibration(config, options.calib_path, plan.calib_count)
     note(f"calibration: {len(dataset)} images of {dataset.name}")
@@ -92,7 +95,7 @@ def optimize(
     refinements = plan.refinements
     if refinements.rounding or refinements.bias_correction:
         layers = sum(not layer.host for layer in graph.layers)
-        with progress("rounding and bias", layers) as advance:
+        with progress("rounding and bias", layers, "layers") as advance:
             quantization = refine(
                 graph,
                 params,
@@ -138,7 +141,7 @@ def optimize(
         state="quantized",
         hw_arch=arch.name,
         quantization=quantization,
-        script=render(in_force(settings, plan, recipe, len(dataset))),
+        script=render(in_force(graph, settings, plan, recipe, len(dataset))),
         report=report,
         history=[entry for entry in archive.history if entry["stage"] == "parse"]
         + [{"stage": "optimize", "settings": described}],
@@ -184,7 +187,7 @@ def _compress(
     """Puts the least sensitive layers' weights to 4 bits; a layer that the script gives a precision keeps it."""
     images = {name: value[:SENSITIVITY_IMAGES] for name, value in sample.items()}
     weighted = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
-    with progress("sensitivity", len(weighted)) as advance:
+    with progress("sensitivity", len(weighted), "layers") as advance:
         found = sensitivities(
             graph,
             params,

@@ -6,18 +6,24 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from mz.archive import Archive
 
 Advance = Callable[[int], Any]
-Progress = Callable[[str, "int | None"], AbstractContextManager[Advance]]
-"""progress(label, total) opens a bar; the function it gives is told how many more are done."""
 Note = Callable[[str], None]
 
 
-def no_progress(label: str, total: int | None) -> AbstractContextManager[Advance]:
+class Progress(Protocol):
+    """progress(label, total, unit) opens a bar; the function that it gives is told how many more are done."""
+
+    def __call__(
+        self, label: str, total: int | None, unit: str = "images", /
+    ) -> AbstractContextManager[Advance]: ...
+
+
+def no_progress(label: str, total: int | None, unit: str = "images") -> AbstractContextManager[Advance]:
     """Shows nothing."""
     return nullcontext(lambda count: None)
 

@@ -1,4 +1,4 @@
-"""The recipe in force, decided before the first image is read: options win over the model script, that over defaults."""
+"""The recipe in force, decided before any image is read: options win over the model script, that over defaults."""
 
 from __future__ import annotations
 
@@ -52,11 +52,7 @@ def plan_recipe(graph: Graph, arch: zoo.HwArch, settings: ScriptSettings, option
     refused: list[Step] = []
     if level > HIGHEST_LEVEL:
         why = f"level {level} needs fine-tuning, which this version does not carry"
-        if not options.allow_fallback:
-            raise UserError(
-                f"optimization level {level}: {why}; take --optimization-level 1, or --allow-fallback"
-            )
-        refused.append(Step("fine-tuning", True, False, f"{why}; level {HIGHEST_LEVEL} instead"))
+        refused.append(Step("fine-tuning", True, False, f"{why}; level {HIGHEST_LEVEL} is the highest"))
         level = HIGHEST_LEVEL
     plain = level < 0
     precision = Precision.parse(options.precision or arch.default_precision)
@@ -78,7 +74,7 @@ def plan_recipe(graph: Graph, arch: zoo.HwArch, settings: ScriptSettings, option
     _check_precisions(graph, arch, recipe, compression)
     return Plan(
         recipe=recipe,
-        refinements=Refinements(rounding=level >= 1, bias_correction=level >= 1),
+        refinements=Refinements(level >= 1, level >= 1 and "bias_correction" not in settings.disabled),
         optimization_level=level,
         compression_level=compression,
         calib_count=settings.calib_count if options.calib_count is None else options.calib_count,
@@ -88,15 +84,18 @@ def plan_recipe(graph: Graph, arch: zoo.HwArch, settings: ScriptSettings, option
     )
 
 
-def in_force(settings: ScriptSettings, plan: Plan, recipe: Recipe, count: int) -> ScriptSettings:
-    """The script that, given alone, asks for exactly what was done."""
+def in_force(
+    graph: Graph, settings: ScriptSettings, plan: Plan, recipe: Recipe, count: int
+) -> ScriptSettings:
+    """The script that, given alone, asks for exactly what was done: every layer's precision spelled out."""
+    inside = [layer.name for layer in graph.layers if not layer.host]
     return dataclasses.replace(
         settings,
         optimization_level=plan.optimization_level,
-        compression_level=0 if plan.compression_level else plan.compression_level,
+        compression_level=0,
         calib_batch_size=plan.batch_size,
         calib_count=count,
-        precisions=dict(recipe.layer_precisions),
+        precisions={name: recipe.precision_of(name) for name in inside},
     )
 
 

@@ -137,9 +137,14 @@ def _convert_node(
     reason = None if rule else "no layer does this"
     if rule and len(known) == len(reads(proto)):
         node = _node(state, proto, wanted)
-        reason = rule.violation(node)
+        made: Value | Sequence[Value] = ()
+        try:
+            reason = rule.violation(node)
+            if reason is None:
+                made = rule.convert(node, state.draft)
+        except (ValueError, IndexError, TypeError) as error:
+            reason = f"its inputs and attributes do not fit together ({error})"
         if reason is None:
-            made = rule.convert(node, state.draft)
             outputs = [made] if isinstance(made, Value) else list(made)
             state.values.update(zip(proto.output, outputs, strict=False))
             if any(name in state.tainted for name in reads(proto)):
@@ -151,9 +156,9 @@ def _convert_node(
     for name in proto.output:
         shape = shapes.of(name)
         if shape is not None:
-            state.values[name] = Value(state.draft.emit(Input, [], shape), shape, None)
-            if shape and shape[0] == 1:
-                state.values[name] = Value(state.draft.emit(Input, [], shape[1:]), shape)
+            stand_in = Value("", shape, 0 if shape[:1] == (1,) else None)
+            layer = state.draft.emit(Input, [], stand_in.layer_shape)
+            state.values[name] = Value(layer, shape, stand_in.batch_axis)
 
 
 def _node(state: Conversion, proto: onnx.NodeProto, wanted: set[str]) -> Node:

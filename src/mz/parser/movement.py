@@ -20,13 +20,13 @@ from mz.parser.node import (
     without_axis,
 )
 
-FLOAT, FLOAT16, DOUBLE = 1, 10, 11
+FLOAT, DOUBLE = 1, 11  # of onnx.TensorProto
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
 
 
 def to_float(node: Node) -> str | None:
-    """The cast is to a float type."""
-    return None if node.attribute("to") in (FLOAT, FLOAT16, DOUBLE) else f"to type {node.attribute('to')}"
+    """The cast is to float32 or float64: a network that computes in another type is to be exported in float32."""
+    return None if node.attribute("to") in (FLOAT, DOUBLE) else f"to type {node.attribute('to')}"
 
 
 def same_size(node: Node) -> str | None:

@@ -65,7 +65,7 @@ def cut_model(path: Path, start_nodes: Sequence[str] = (), end_nodes: Sequence[s
     does not lead to them is dropped. A node is named by its name or by one of its outputs.
     Raises UserError for a file that cannot be read and for unknown names.
     """
-    from onnx import GraphProto, ModelProto, helper, shape_inference
+    from onnx import TensorProto, helper, shape_inference
 
     model = load_model(path)
     if not start_nodes and not end_nodes:
@@ -94,7 +94,9 @@ def cut_model(path: Path, start_nodes: Sequence[str] = (), end_nodes: Sequence[s
     inputs = list(model.graph.input)
     for name in start_nodes:
         boundary = [
-            t for t in reads(nodes[name]) if t not in constants and info(t).type.tensor_type.elem_type != 7
+            t
+            for t in reads(nodes[name])
+            if t not in constants and info(t).type.tensor_type.elem_type != TensorProto.INT64
         ]
         inputs += [info(tensor) for tensor in boundary if tensor not in {entry.name for entry in inputs}]
     outputs = [
@@ -107,7 +109,6 @@ def cut_model(path: Path, start_nodes: Sequence[str] = (), end_nodes: Sequence[s
     reached = {node_name(node) for node in cut.graph.node}
     if useless := [name for name in start_nodes if node_name(nodes[name]) not in reached]:
         raise UserError(f"{path}: nothing leads from the start node {useless[0]!r} to the end of the network")
-    assert isinstance(cut.graph, GraphProto) and isinstance(cut, ModelProto)
     return cut
 
 
@@ -158,11 +159,13 @@ def input_shapes_for_one_image(
 
 
 def reads(node: onnx.NodeProto) -> list[str]:
-    """Tensors that a node reads, those inside its subgraphs included."""
+    """Tensors that a node reads, those included that its subgraphs read from outside."""
     names = [name for name in node.input if name]
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
-            names += [name for inner in graph.node for name in reads(inner)]
+            made = {name for inner in graph.node for name in inner.output}
+            made |= {entry.name for entry in (*graph.input, *graph.initializer)}
+            names += [name for inner in graph.node for name in reads(inner) if name not in made]
     return list(dict.fromkeys(names))
 
 

@@ -18,6 +18,7 @@ from mz.graph import (
     TensorQuant,
     Weighted,
 )
+from mz.graph.layers import UNBOUNDED
 from mz.quantize.groups import is_move, scale_groups
 from mz.quantize.ranges import least_squares, min_max, percentile, tensor_quant
 from mz.quantize.recipe import ActivationRange, Recipe
@@ -63,6 +64,8 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
             recipe.activation_range,
         )
         low, high = _range([statistics[name] for name in makers], how, bits)
+        if bits > 8 and how.method != "manual":
+            low, high = _with_headroom(graph, makers, low, high)
         even = any(isinstance(graph[name], Elementwise) for name in group)
         tensors.update(dict.fromkeys(group, tensor_quant(low, high, bits, even)))
     _make_products_exact(graph, groups, tensors)
@@ -78,6 +81,17 @@ def _range(statistics: Sequence[TensorStatistics], how: ActivationRange, bits: i
     if how.method == "mse" and bits <= 8:
         return least_squares(statistics, bits)
     return min_max(statistics)
+
+
+def _with_headroom(graph: Graph, makers: Sequence[str], low: float, high: float) -> tuple[float, float]:
+    """Twice the range, but never beyond what the layers' own clips let through.
+
+    With 16 bits a step is nothing and a clipped value is all the error there is: one bit buys room for inputs that
+    the calibration set did not show.
+    """
+    clips = [getattr(graph[name], "clip", UNBOUNDED) for name in makers]
+    lowest, highest = min(clip[0] for clip in clips), max(clip[1] for clip in clips)
+    return max(2 * low, min(lowest, low)), min(2 * high, max(highest, high))
 
 
 def _make_products_exact(
