@@ -159,6 +159,21 @@ def train(
     return model
 
 
+def unshare(model: onnx.ModelProto) -> None:
+    """Replace the exporter's Identity nodes between equal initializers by copies of the initializer.
+
+    The batch norms in front of a projected residual's addition get equal gradients, and so equal biases.
+    """
+    graph = model.graph
+    initializers = {initializer.name: initializer for initializer in graph.initializer}
+    for node in [node for node in graph.node if node.op_type == "Identity"]:
+        if node.input[0] in initializers:
+            copy = graph.initializer.add()
+            copy.CopyFrom(initializers[node.input[0]])
+            copy.name = node.output[0]
+            graph.node.remove(node)
+
+
 def export(model: nn.Module, path: Path) -> None:
     """Write the ONNX file, with batch normalization as nodes of its own and a dynamic batch size."""
     model.eval()
@@ -179,6 +194,8 @@ def export(model: nn.Module, path: Path) -> None:
             dynamic_axes={"input": {0: "N"}, "logits": {0: "N"}},
         )
     exported = onnx.load(path)
+    unshare(exported)
+    onnx.save(exported, path)
     normalizations = 0
     for node in exported.graph.node:
         if node.op_type == "BatchNormalization":

@@ -209,3 +209,25 @@ def test_bilinear_weights_sum_to_one(bits, coordinates):
         assert c.rows.min() >= 0
         exact = bilinear_weights(size, out, out / size, coordinates) * 2**c.fraction_bits
         assert np.abs(c.rows - exact).max() <= 1
+
+
+@pytest.mark.parametrize(("x_bits", "weight_bits"), [(8, 16), (16, 8), (16, 16), (8, 8)])
+def test_every_unit_of_a_long_sum_counts(x_bits, weight_bits):
+    """Sums far beyond 2^24 that the bias brings back to 0 .. 255 with a multiplier of 1: one unit lost would show."""
+    rng = np.random.default_rng(5)
+    top, x_top = 2 ** (weight_bits - 1) - 1, 2**x_bits - 1
+    graph, quantization = dense_case(1, 3001, 0, tensor(bits=x_bits), tensor(), weight_bits)
+    weight = quantization.weights["fc1"]
+    weight.kernel[:] = rng.integers(top - 2, top + 1, weight.kernel.shape)
+    weight.kernel[0, -1] = 1
+    q = np.empty((16, 3001), np.int64)
+    q[:] = rng.integers(x_top - 2, x_top + 1, 3001)
+    q[:, -1] = np.arange(16) * 9 + 100
+    plain = q @ weight.kernel[0].astype(np.int64)
+    assert plain.min() > 2**26
+    weight.bias[:] = -int(plain[0]) + 101
+    expected = (plain + weight.bias[0]).tolist()
+    assert expected == [101 + 9 * i for i in range(16)]
+    for engine in (NumpySession, IntegerOrtSession):
+        got = engine(graph, {}, quantization).run({"x": q.astype(np.float32)})["fc1"]
+        assert got[:, 0].tolist() == expected

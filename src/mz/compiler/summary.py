@@ -16,8 +16,9 @@ def packed_bytes(values: int, bits: int) -> int:
 def summarize(graph: Graph, quantization: Quantization) -> dict[str, Any]:
     """Plain data for JSON; sizes in bytes for one image, MACs for one image.
 
-    weight_bytes: packed kernels; bias_bytes: 4 a channel (8 where activations have 16 bits). activation_peak_bytes: the
-    largest sum of tensors alive at once when layers run in graph order, which no memory plan for that order can beat.
+    weight_bytes: packed kernels; bias_bytes: 4 a channel (8 where the input or the weights have 16 bits).
+    activation_peak_bytes: the largest sum of tensors alive at once when layers run in graph order, which no memory plan
+    for that order can beat without letting a layer write over its own input.
     """
     layers = []
     for layer in graph.layers:

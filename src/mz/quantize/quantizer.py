@@ -99,16 +99,30 @@ def _make_products_exact(
 ) -> None:
     """Widens the output scale of each product a little, so that its fixed-point ratio loses nothing.
 
-    Of several products in one group the first decides.
+    Of several products in one group the first decides. A product that shares a group with one of its factors is left
+    alone: its own scale cancels out of the ratio.
     """
     group_of = {name: group for group in groups for name in group}
-    done: set[tuple[str, ...]] = set()
+    waiting: dict[tuple[str, ...], Mul] = {}
     for layer in graph.layers:
-        if not isinstance(layer, Mul) or layer.host or group_of[layer.name] in done:
-            continue
-        done.add(group_of[layer.name])
+        if isinstance(layer, Mul) and not layer.host:
+            group = group_of[layer.name]
+            if not any(name in group for name in layer.inputs):
+                waiting.setdefault(group, layer)
+    while waiting:
+        # First those whose factors are final; where products wait for each other in a circle, any will do.
+        group = next(
+            (
+                g
+                for g, layer in waiting.items()
+                if not any(group_of[name] in waiting for name in layer.inputs)
+            ),
+            next(iter(waiting)),
+        )
+        layer = waiting.pop(group)
         a, b = (tensors[name] for name in layer.inputs)
         y = tensors[layer.name]
         wide = is_wide(layer, Quantization(tensors=tensors))
-        exact = TensorQuant(product_scale(a.scale, b.scale, y.scale, wide), y.zero_point, y.bits)
-        tensors.update(dict.fromkeys(group_of[layer.name], exact))
+        # A product below 2^-16 of its group's step is zero in any scale; the others of the group keep their range.
+        scale = max(y.scale, product_scale(a.scale, b.scale, y.scale, wide))
+        tensors.update(dict.fromkeys(group, TensorQuant(scale, y.zero_point, y.bits)))

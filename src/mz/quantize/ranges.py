@@ -5,6 +5,7 @@ Ranges always contain zero, so that padding and ReLU are exact.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,9 @@ import numpy as np
 from mz.emulator.numerics import q_max
 from mz.graph import TensorQuant
 from mz.quantize.statistics import BINS, TensorStatistics
+
+_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+"""Below it float32 loses digits, and processors that flush such numbers to zero would divide by it."""
 
 _SHRINK = np.concatenate([np.linspace(1.0, 0.7, 31), np.linspace(0.68, 0.1, 30)])
 """Shares of the full range that the search tries: finely near all of it, coarsely below."""
@@ -23,12 +27,20 @@ def min_max(statistics: Sequence[TensorStatistics]) -> tuple[float, float]:
 
 
 def percentile(statistics: Sequence[TensorStatistics], low: float, high: float) -> tuple[float, float]:
-    """The range between two percentiles (0..100), within min/max; over several tensors the widest."""
+    """The range between two percentiles (0..100), within min/max; over several tensors the widest.
+
+    0 and 100 are the exact extremes; anything between is found to a bin of the histogram.
+    """
     bounds = []
     for s in statistics:
         total = np.cumsum(s.counts)
         edges = s.centres[np.searchsorted(total, np.array([low, high]) / 100 * total[-1]).clip(0, BINS - 1)]
-        bounds.append((max(edges[0], s.low), min(edges[1], s.high)))
+        bounds.append(
+            (
+                s.low if low <= 0 else max(float(edges[0]), s.low),
+                s.high if high >= 100 else min(float(edges[1]), s.high),
+            )
+        )
     return min(0.0, *(b[0] for b in bounds)), max(0.0, *(b[1] for b in bounds))
 
 
@@ -72,16 +84,25 @@ def _squared_error(values: np.ndarray, weights: np.ndarray, low: float, high: fl
 
 
 def tensor_quant(low: float, high: float, bits: int, even_zero_point: bool) -> TensorQuant:
-    """Scale and zero point of the range [low, high] (containing 0), which they cover whole.
+    """Scale and zero point of the range [low, high] (containing 0), which they cover to within half a step.
 
+    Of the integers on both sides of the ideal zero point the one with the finer scale is taken. A range too small for
+    a float32 scale gets the smallest one that float32 holds with all its digits.
     even_zero_point: what element-wise layers ask for (docs/numerics.md); costs at most one step of the range.
     """
     top = q_max(bits)
     if low == high:
         return TensorQuant(np.float32(1.0 / top), 0, bits)
-    zero = round(-low / (high - low) * top)
-    if even_zero_point and zero % 2:
-        zero += 1 if -low / (high - low) * top > zero or zero == 1 else -1
-    zero = min(zero, top - top % 2 if even_zero_point else top)
-    scale = max(high / (top - zero) if zero < top else 0.0, -low / zero if zero > 0 else 0.0)
-    return TensorQuant(np.float32(scale), zero, bits)
+    step = 2 if even_zero_point else 1
+    below = int(-low / (high - low) * top) // step * step
+    zero = min((z for z in (below, below + step) if z <= top), key=lambda z: _scale(low, high, z, top))
+    scale = _scale(low, high, zero, top)
+    return TensorQuant(np.float32(max(scale, _SMALLEST_SCALE)), zero, bits)
+
+
+def _scale(low: float, high: float, zero: int, top: int) -> float:
+    """The smallest scale with which `zero` covers the range; an end closer than half a step rounds to 0 itself."""
+    negligible = (high - low) / top / 2
+    below = 0.0 if zero == 0 and -low <= negligible else -low / zero if zero > 0 else math.inf
+    above = 0.0 if zero == top and high <= negligible else high / (top - zero) if zero < top else math.inf
+    return max(below, above)

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mz.errors import UserError
-from mz.graph import Graph, Precision, Weighted
+from mz.graph import Graph, Precision
+
+_LARGEST = 3.4e38
+"""No float32 value is much larger."""
 
 RANGE_METHODS = ("min_max", "percentile", "mse")
 
@@ -41,15 +44,19 @@ class Recipe:
         return self.layer_precisions.get(name, self.precision)
 
     def check(self, graph: Graph) -> None:
-        """Raises UserError where the recipe names a layer that the graph does not have."""
+        """Raises UserError where the recipe names a layer that the graph does not have, or an empty range."""
         for names in (self.layer_precisions, self.layer_ranges, self.layer_weight_search):
             if unknown := [name for name in names if name not in graph.by_name]:
                 raise UserError(
                     f"{graph.name} has no layer named {', '.join(unknown)}; `mz har info` lists them"
                 )
+        for name, how in self.layer_ranges.items():
+            low, high = how.bounds
+            if how.method == "manual" and not -_LARGEST <= low < high <= _LARGEST:
+                raise UserError(f"layer {name}: the range [{low:g}, {high:g}] must rise, as in [0, 6]")
 
     def to_dict(self, graph: Graph) -> dict[str, Any]:
-        """The recipe in plain data, with the precision of every accelerator layer spelled out."""
+        """The recipe in plain data, with the precision of every layer that has not the common one."""
         return {
             "precision": str(self.precision),
             "activation_range": self.activation_range.method,
@@ -58,7 +65,7 @@ class Recipe:
             "layer_precisions": {
                 layer.name: str(self.precision_of(layer.name))
                 for layer in graph.layers
-                if isinstance(layer, Weighted) and self.precision_of(layer.name) != self.precision
+                if not layer.host and self.precision_of(layer.name) != self.precision
             },
             "layer_ranges": {
                 name: [how.method, *how.bounds] if how.method in ("percentile", "manual") else [how.method]

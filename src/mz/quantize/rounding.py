@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_DAMPING = 0.01
+_DAMPING = 0.001
 _BLOCK = 64
 
 

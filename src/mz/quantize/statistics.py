@@ -43,10 +43,10 @@ class TensorStatistics:
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._grow(max(-low, high))
         flat = values.reshape(-1)
-        # An odd step visits all channels and columns in turn.
-        step = flat.size // _SAMPLES_PER_TENSOR | 1
+        step = _step(flat.size)
         bins = flat[::step] * np.float32(math.ldexp(BINS // 2, -self.exponent))
-        self.counts += np.bincount(_bins(bins), minlength=BINS)
+        # Each sample stands for `step` values: a last, shorter batch weighs no more than its share.
+        self.counts += step * np.bincount(_bins(bins), minlength=BINS)
 
     def _grow(self, magnitude: float) -> None:
         needed = math.frexp(magnitude)[1] if magnitude > 0 else -64
@@ -62,6 +62,14 @@ class TensorStatistics:
     def centres(self) -> np.ndarray:
         """Middle of every bin, float64 [BINS]."""
         return (np.arange(BINS) - BINS // 2 + 0.5) * math.ldexp(2 / BINS, self.exponent)
+
+
+def _step(size: int) -> int:
+    """Without a common divisor with the size, and so with no axis: all channels and columns are visited in turn."""
+    step = max(1, size // _SAMPLES_PER_TENSOR)
+    while math.gcd(step, size) > 1:
+        step += 1
+    return step
 
 
 def _bins(scaled: np.ndarray) -> np.ndarray:

@@ -13,6 +13,10 @@ from mz.graph import Deconv, Layer, TensorQuant, WeightQuant
 _SHRINK = {4: np.linspace(1.0, 0.4, 49), 8: np.linspace(1.0, 0.8, 21), 16: np.ones(1)}
 """Shares of the largest weight that the search tries, by bits: the fewer bits, the more clipping pays."""
 
+_SMALLEST_SCALE, _LARGEST_SCALE = (
+    float(end) for end in (np.finfo(np.float32).tiny, np.finfo(np.float32).max)
+)
+
 _BIAS_LIMIT = {32: 1 << 30, 64: 1 << 50}
 
 
@@ -56,13 +60,14 @@ def quantize_weights(
     if per_layer:
         largest[:] = largest.max()
     scale = _searched(rows, largest, bits, per_layer) if search else largest / weight_max(bits)
-    # A channel without weights is a constant: any scale serves that leaves the bias finer than an output step.
-    scale = np.where(scale > 0, scale, float(y.scale) / float(x.scale) / 256)
+    # A channel without weights (or none that float32 can scale) is a constant: any scale serves that leaves the bias
+    # finer than an output step.
+    scale = np.where(scale >= _SMALLEST_SCALE, scale, float(y.scale) / float(x.scale) / 256)
     limit = _BIAS_LIMIT[32 if x.bits <= 8 and bits <= 8 else 64]
     scale = np.maximum(scale, np.abs(bias.astype(np.float64)) / (float(x.scale) * limit))
     if per_layer:
         scale[:] = scale.max()
-    scale32 = scale.astype(np.float32)
+    scale32 = np.clip(scale, _SMALLEST_SCALE, _LARGEST_SCALE).astype(np.float32)
     return integers(layer, kernel, bias, x, scale32, bits)
 
 

@@ -1,0 +1,97 @@
+"""From statistics to ranges, and from ranges to scales and zero points."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tests.quantize.networks import statistics_of
+
+from mz.quantize.ranges import _merged, _squared_error, least_squares, min_max, percentile, tensor_quant
+
+FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
+MODERATE = st.floats(-1e6, 1e6, width=32)
+TENSORS = st.lists(st.lists(MODERATE, min_size=1, max_size=30), min_size=1, max_size=3)
+BITS = st.sampled_from([4, 8, 16])
+
+
+@given(TENSORS, st.floats(0, 49), st.floats(51, 100), BITS)
+def test_every_range_holds_zero_and_lies_within_the_extremes(tensors, low, high, bits):
+    statistics = [statistics_of(values) for values in tensors]
+    every = [value for values in tensors for value in values]
+    full = min(0.0, *every), max(0.0, *every)
+    assert min_max(statistics) == full
+    for found in (percentile(statistics, low, high), least_squares(statistics, bits)):
+        assert full[0] <= found[0] <= 0 <= found[1] <= full[1]
+
+
+@given(TENSORS)
+def test_percentiles_0_and_100_are_the_extremes(tensors):
+    statistics = [statistics_of(values) for values in tensors]
+    assert percentile(statistics, 0, 100) == min_max(statistics)
+
+
+def test_percentiles_cut_what_they_say():
+    found = percentile([statistics_of(np.linspace(-1, 1, 100_001))], 1, 90)
+    np.testing.assert_allclose(found, (-0.98, 0.8), atol=2 / 4096)
+
+
+@given(TENSORS, BITS)
+@settings(max_examples=40)
+def test_least_squares_is_never_worse_than_the_extremes(tensors, bits):
+    statistics = [statistics_of(values) for values in tensors]
+    values, weights = _merged(statistics)
+    full, found = min_max(statistics), least_squares(statistics, bits)
+    assert _squared_error(values, weights, *found, bits) <= _squared_error(values, weights, *full, bits)
+
+
+def test_least_squares_clips_an_outlier_at_few_bits():
+    values = np.append(np.random.default_rng(0).normal(0, 1, 20_000), 30.0)
+    low, high = least_squares([statistics_of(values)], 4)
+    assert high < 10
+    assert low > -6
+
+
+@given(FINITE, FINITE, BITS, st.booleans())
+@example(0.0, 1e-45, 8, True)
+@example(-1e-45, 1e-40, 16, False)
+@example(-3.4e38, 3.4e38, 4, True)
+@example(-1.0, 0.0, 4, True)
+@example(-0.001, 1.0, 8, True)
+def test_a_scale_covers_its_range(a, b, bits, even):
+    low, high = min(a, b, 0.0), max(a, b, 0.0)
+    t = tensor_quant(low, high, bits, even)
+    assert type(t.scale) is np.float32
+    assert np.finfo(np.float32).tiny <= t.scale < math.inf
+    assert 0 <= t.zero_point <= t.q_max
+    assert not even or t.zero_point % 2 == 0
+    lowest, highest = t.real_range
+    # A zero point at the end leaves out at most half a step, which rounding would take away in any case.
+    spare_low, spare_high = (
+        0.5 * float(t.scale) * (t.zero_point == end) for end in (0, t.q_max - even * t.q_max % 2)
+    )
+    slack = (high - low) * 2**-22
+    assert lowest - spare_low <= low + slack
+    assert highest + spare_high >= high - slack
+
+
+@given(MODERATE, MODERATE, BITS, st.booleans())
+@example(-0.375, 70.0, 8, False)
+@example(-2.6, 252.4, 8, True)
+def test_an_integer_zero_point_hardly_coarsens_the_scale(a, b, bits, even):
+    """Rounding -low / scale = 1.4 to 1 and stretching the scale to reach low would cost 40 % of all precision."""
+    low, high = min(a, b, 0.0), max(a, b, 0.0)
+    if high - low < 1e-30:
+        return
+    t = tensor_quant(low, high, bits, even)
+    step = 2 if even else 1
+    worst = 1 + step / ((t.q_max + 1) // 2 - step)
+    assert float(t.scale) <= (high - low) / t.q_max * worst * (1 + 1e-6)
+
+
+def test_an_empty_range_still_has_a_scale():
+    t = tensor_quant(0.0, 0.0, 8, True)
+    assert t.scale > 0
+    assert t.zero_point == 0
