@@ -15,7 +15,7 @@ from mz.engines.integer_ort import IntegerOrtSession
 from mz.engines.lower_integer import LOWERINGS
 from mz.graph import LAYER_KINDS, Graph, Input, Quantization
 
-HOST_KINDS = {"softmax"}
+HOST_KINDS = {"softmax", "host_op"}
 QUIET = {
     "deadline": None,
     "derandomize": True,

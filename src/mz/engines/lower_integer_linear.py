@@ -1,7 +1,7 @@
 """Integer ONNX for convolutions, dense layers and means.
 
-Two roads, both exact. The fast one is QLinearConv with uint8 activations and uint8 weights (offset 128), whose
-requantization is the formula of `numerics.requantize`. The general one cuts activations and weights into
+Two roads, both exact. The fast one is QLinearConv with uint8 activations and uint8 weights (offset 128; int8 where
+provably safe), whose requantization is the formula of `numerics.requantize`. The general one cuts activations and weights into
 byte planes, runs float32 convolutions whose sums provably stay below 2^24, and adds them up in float64.
 """
 
@@ -124,13 +124,42 @@ def _qlinear_conv(t: Tensors, layer: Layer, x: str, c: LinearConstants, attribut
     """QLinearConv with x_scale 1, w_scale m, y_scale 1: the runtime's own multiplier is then m, bit for bit."""
     w = t.writer
     channels = len(c.bias)
-    kernel = w.constant((c.kernel.astype(np.int16) + _OFFSET).astype(np.uint8), f"{layer.name}_kernel")
-    offset = w.constant(np.full(channels, _OFFSET, np.uint8), f"{layer.name}_offset")
-    scale = w.constant(c.multiplier.astype(np.float32), f"{layer.name}_multiplier")
-    bias = w.constant(c.bias.astype(np.int32), f"{layer.name}_bias")
-    inputs = [x, t.f32(1), t.u8(c.zero_in), kernel, scale, offset, t.f32(1), t.u8(c.zero_out), bias]
+    if _signed_is_exact(c.kernel, attributes.get("group", 1)):
+        kernel, zero = c.kernel.astype(np.int8), np.zeros(channels, np.int8)
+    else:
+        kernel = (c.kernel.astype(np.int16) + _OFFSET).astype(np.uint8)
+        zero = np.full(channels, _OFFSET, np.uint8)
+    inputs = [
+        x,
+        t.f32(1),
+        t.u8(c.zero_in),
+        w.constant(kernel, f"{layer.name}_kernel"),
+        w.constant(c.multiplier.astype(np.float32), f"{layer.name}_multiplier"),
+        w.constant(zero, f"{layer.name}_offset"),
+        t.f32(1),
+        t.u8(c.zero_out),
+        w.constant(c.bias.astype(np.int32), f"{layer.name}_bias"),
+    ]
     out = w.node("QLinearConv", inputs, f"{layer.name}_conv", **attributes)
     return t.clip(out, layer, c.low, c.high)
+
+
+def _signed_is_exact(kernel: np.ndarray, groups: int) -> bool:
+    """Whether int8 weights, which are faster, can meet no 16-bit saturation on any processor.
+
+    On x86 without VNNI matrix kernels add two products x w, x up to 255, in 16 bits: safe if no two weights of a channel
+    with the same sign add up to more than 128, whichever two the kernel packs together. Depthwise kernels widen each
+    product to 32 bits instead.
+    """
+    if kernel.shape[1] == 1 and groups == len(kernel) > 1:
+        return True
+    rows = kernel.reshape(len(kernel), -1).astype(np.int16)
+    if rows.shape[1] == 1:
+        return True
+    largest = np.sort(rows, axis=1)
+    positive = np.maximum(largest[:, -1], 0) + np.maximum(largest[:, -2], 0)
+    negative = np.maximum(-largest[:, 0], 0) + np.maximum(-largest[:, 1], 0)
+    return int(max(positive.max(), negative.max())) <= _OFFSET
 
 
 def _general(

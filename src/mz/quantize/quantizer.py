@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mz.emulator import is_wide
-from mz.emulator.numerics import product_scale
+from mz.emulator.numerics import product_ratio, product_scale
 from mz.graph import (
     Elementwise,
     Graph,
@@ -24,6 +24,9 @@ from mz.quantize.ranges import least_squares, min_max, percentile, tensor_quant
 from mz.quantize.recipe import ActivationRange, Recipe
 from mz.quantize.statistics import Statistics, TensorStatistics
 from mz.quantize.weights import quantize_weights
+
+_FEWEST_PRODUCT_STEPS = 128
+"""From here on a product's scale grows by at most 1/127 on its way to an exact ratio."""
 
 
 def quantize(graph: Graph, params: Params, statistics: Statistics, recipe: Recipe) -> Quantization:
@@ -123,6 +126,8 @@ def _make_products_exact(
         a, b = (tensors[name] for name in layer.inputs)
         y = tensors[layer.name]
         wide = is_wide(layer, Quantization(tensors=tensors))
-        # A product below 2^-16 of its group's step is zero in any scale; the others of the group keep their range.
-        scale = max(y.scale, product_scale(a.scale, b.scale, y.scale, wide))
-        tensors.update(dict.fromkeys(group, TensorQuant(scale, y.zero_point, y.bits)))
+        scale = product_scale(a.scale, b.scale, y.scale, wide)
+        # A product much fainter than its group has a ratio of few digits. To make that exact would move the scale
+        # of all its neighbours, while its rounding costs no more than half a step.
+        if product_ratio(a.scale, b.scale, scale, wide).factor >= _FEWEST_PRODUCT_STEPS:
+            tensors.update(dict.fromkeys(group, TensorQuant(scale, y.zero_point, y.bits)))
