@@ -11,9 +11,9 @@ import pytest
 
 from mz.compiler.emitters.onnx import emit
 from mz.emulator import NumpySession
+from mz.emulator.kernels import KERNELS
 from mz.engines.float_ort import FloatSession
 from mz.graph import (
-    LAYER_KINDS,
     Activation,
     Add,
     AvgPool,
@@ -99,8 +99,8 @@ def quantized(precision: str, seed: int = 0):
     return graph, params, quantize(graph, params, collect(session, [images(16, 1)], 1), recipe)
 
 
-def test_the_network_has_every_kind():
-    assert {one.kind for one in network(0)[0].layers} == set(LAYER_KINDS)
+def test_the_network_has_every_kind_of_accelerator_layer():
+    assert {one.kind for one in network(0)[0].layers} >= set(KERNELS)
 
 
 @pytest.mark.parametrize("precision", ["a8_w8", "a8_w4", "a16_w8", "a4_w4", "a16_w16"])

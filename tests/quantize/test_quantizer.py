@@ -74,9 +74,10 @@ def test_products_are_exact_and_cost_little_range(bounds, bits):
     recipe = Recipe(Precision(bits, 8), activation_range=MIN_MAX)
     tensors = quants(PRODUCTS, bounds, recipe)
     assert tensors["m1"] == tensors["m2"] == tensors["both"]
-    # m2 shares the group that m1 decides.
-    assert exactness(PRODUCTS, tensors, "m1") < 2**-22
-    assert exactness(PRODUCTS, tensors, "m3") < 2**-22
+    for name in ("m1", "m3"):  # m2 shares the group that m1 decides
+        a, b = (float(tensors[source].scale) for source in PRODUCTS[name].inputs)
+        faint = a * b / float(tensors[name].scale) < 2**-9
+        assert faint or exactness(PRODUCTS, tensors, name) < 2**-22
     for name in ("m1", "m2", "m3", "last"):
         t = tensors[name]
         assert t.zero_point % 2 == 0
@@ -125,7 +126,8 @@ def test_products_in_a_circle_end_and_hold_their_ranges():
     assert 1.5 / 255 <= tensors["b"].scale * (1 + 1e-6) <= 1.5 / 253 * 1.01
 
 
-def test_a_faint_product_does_not_shrink_the_range_of_a_loud_neighbour():
+@pytest.mark.parametrize("loud", [3e-4, 2.1e-3, 4e-3, 1.0, 1000.0])
+def test_a_faint_product_leaves_the_range_of_a_loud_neighbour(loud):
     graph = Graph(
         "faint",
         (
@@ -137,8 +139,8 @@ def test_a_faint_product_does_not_shrink_the_range_of_a_loud_neighbour():
         ),
         ("c",),
     )
-    tensors = quants(graph, {"a": (0, 0.01), "b": (0, 0.01), "m": (0, 1e-4), "loud": (0, 1000)})
-    assert tensors["c"].real_range[1] >= 1000 * (1 - 1e-6)
+    tensors = quants(graph, {"a": (0, 0.01), "b": (0, 0.01), "m": (0, 1e-4), "loud": (0, loud)})
+    np.testing.assert_allclose(tensors["c"].real_range[1], loud, rtol=1 / 100)
     layer_constants(graph, graph["m"], {}, Quantization(tensors=tensors))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.quantize.networks import statistics_of
@@ -47,11 +48,20 @@ def test_least_squares_is_never_worse_than_the_extremes(tensors, bits):
     assert _squared_error(values, weights, *found, bits) <= _squared_error(values, weights, *full, bits)
 
 
-def test_least_squares_clips_an_outlier_at_few_bits():
+@pytest.mark.parametrize("sign", [1, -1])
+def test_least_squares_clips_an_outlier_at_few_bits(sign):
+    """And not further than it pays: its error is near the best of a grid over both ends."""
     values = np.append(np.random.default_rng(0).normal(0, 1, 20_000), 30.0)
-    low, high = least_squares([statistics_of(values)], 4)
-    assert high < 10
-    assert low > -6
+    low, high = sorted(sign * np.array(least_squares([statistics_of(sign * values)], 4)))
+
+    def error(low: float, high: float) -> float:
+        scale = (high - low) / 15
+        zero = np.rint(-low / scale)
+        return float(np.mean((scale * (np.clip(np.rint(values / scale) + zero, 0, 15) - zero) - values) ** 2))
+
+    best = min(error(-a, b) for a in np.arange(1.5, 5, 0.25) for b in np.arange(1.5, 31, 0.5))
+    assert error(low, high) <= 1.1 * best
+    assert error(low, high) < 0.5 * error(values.min(), values.max())
 
 
 @given(FINITE, FINITE, BITS, st.booleans())

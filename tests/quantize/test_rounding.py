@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mz.quantize import rounding
 from mz.quantize.rounding import round_second_order
 
 
@@ -100,12 +101,12 @@ def test_blocks_change_nothing(monkeypatch):
 
 def test_it_equals_least_squares_done_one_weight_at_a_time():
     """The judge: after each rounding solve anew for all weights left, with no Cholesky factor."""
-    rows, scale = problem(11, 7, out=3, size=12)
+    rows, scale = problem(11, 7, out=40, size=12)
     moments = correlated(np.random.default_rng(12), 12, 0.6)
-    damped = moments + 0.01 * np.diag(moments).mean() * np.eye(12)
+    damped = moments + rounding._DAMPING * np.diag(moments).mean() * np.eye(12)
     order = np.argsort(-np.diag(moments), kind="stable")
-    q = np.zeros((3, 12))
-    for row in range(3):
+    q = np.zeros((40, 12))
+    for row in range(40):
         target = rows[0, row] / scale[0, row]
         current = target.copy()
         for done in range(12):
