@@ -1,8 +1,8 @@
 """Integer ONNX for convolutions, dense layers and means.
 
 Two roads, both exact. The fast one is QLinearConv with uint8 activations and uint8 weights (offset 128; int8 where
-provably safe), whose requantization is the formula of `numerics.requantize`. The general one cuts activations and weights into
-byte planes, runs float32 convolutions whose sums provably stay below 2^24, and adds them up in float64.
+provably safe), whose requantization is the formula of `numerics.requantize`. The general one cuts activations and
+weights into byte planes, runs float32 convolutions whose sums provably stay below 2^24, and adds them up in float64.
 """
 
 from __future__ import annotations
@@ -147,9 +147,9 @@ def _qlinear_conv(t: Tensors, layer: Layer, x: str, c: LinearConstants, attribut
 def _signed_is_exact(kernel: np.ndarray, groups: int) -> bool:
     """Whether int8 weights, which are faster, can meet no 16-bit saturation on any processor.
 
-    On x86 without VNNI matrix kernels add two products x w, x up to 255, in 16 bits: safe if no two weights of a channel
-    with the same sign add up to more than 128, whichever two the kernel packs together. Depthwise kernels widen each
-    product to 32 bits instead.
+    On x86 without VNNI matrix kernels add two products x w, x up to 255, in 16 bits: safe if no two weights of a
+    channel with the same sign add up to more than 128, whichever two the kernel packs together. Depthwise kernels
+    widen each product to 32 bits instead.
     """
     if kernel.shape[1] == 1 and groups == len(kernel) > 1:
         return True
