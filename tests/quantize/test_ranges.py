@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.quantize.networks import statistics_of
 
-from mz.quantize.ranges import _merged, _squared_error, least_squares, min_max, percentile, tensor_quant
+from mz.quantize.ranges import _mean_error, _merged, least_error, min_max, percentile, tensor_quant
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 MODERATE = st.floats(-1e6, 1e6, width=32)
@@ -24,7 +24,7 @@ def test_every_range_holds_zero_and_lies_within_the_extremes(tensors, low, high,
     every = [value for values in tensors for value in values]
     full = min(0.0, *every), max(0.0, *every)
     assert min_max(statistics) == full
-    for found in (percentile(statistics, low, high), least_squares(statistics, bits)):
+    for found in (percentile(statistics, low, high), least_error(statistics, bits)):
         assert full[0] <= found[0] <= 0 <= found[1] <= full[1]
 
 
@@ -39,20 +39,21 @@ def test_percentiles_cut_what_they_say():
     np.testing.assert_allclose(found, (-0.98, 0.8), atol=2 / 4096)
 
 
-@given(TENSORS, BITS)
+@given(TENSORS, BITS, st.sampled_from([2.0, 3.0]))
 @settings(max_examples=40)
-def test_least_squares_is_never_worse_than_the_extremes(tensors, bits):
+def test_least_error_is_never_worse_than_the_extremes(tensors, bits, power):
     statistics = [statistics_of(values) for values in tensors]
-    values, weights = _merged(statistics)
-    full, found = min_max(statistics), least_squares(statistics, bits)
-    assert _squared_error(values, weights, *found, bits) <= _squared_error(values, weights, *full, bits)
+    values, weights = _merged(statistics, power)
+    full, found = min_max(statistics), least_error(statistics, bits, power)
+    before = _mean_error(values, weights, *full, bits, power)
+    assert _mean_error(values, weights, *found, bits, power) <= before
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_least_squares_clips_an_outlier_at_few_bits(sign):
+def test_least_error_clips_an_outlier_at_few_bits(sign):
     """And not further than it pays: its error is near the best of a grid over both ends."""
     values = np.append(np.random.default_rng(0).normal(0, 1, 20_000), 30.0)
-    low, high = sorted(sign * np.array(least_squares([statistics_of(sign * values)], 4)))
+    low, high = sorted(sign * np.array(least_error([statistics_of(sign * values)], 4, 2.0)))
 
     def error(low: float, high: float) -> float:
         scale = (high - low) / 15

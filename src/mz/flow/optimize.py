@@ -210,7 +210,7 @@ def _compress(
 
 def _ranges_step(recipe: Recipe) -> Step:
     weights = "least squares" if recipe.weight_search else "largest weight"
-    method = {"mse": "least squares", "min_max": "min/max"}[recipe.activation_range.method]
+    method = {"auto": "least error", "min_max": "min/max"}[recipe.activation_range.method]
     return Step("ranges", True, True, f"activations by {method}, weights by {weights}, {recipe.precision}")
 
 

@@ -59,7 +59,7 @@ def plan_recipe(graph: Graph, arch: zoo.HwArch, settings: ScriptSettings, option
     recipe = Recipe(
         precision=precision,
         layer_precisions=dict(settings.precisions),
-        activation_range=ActivationRange("min_max" if plain else "mse"),
+        activation_range=ActivationRange("min_max" if plain else "auto"),
         layer_ranges={
             name: ActivationRange(how, (low, high))
             for name, (how, low, high) in settings.activation_ranges.items()

@@ -20,7 +20,7 @@ from mz.graph import (
 )
 from mz.graph.layers import UNBOUNDED
 from mz.quantize.groups import is_move, scale_groups
-from mz.quantize.ranges import least_squares, min_max, percentile, tensor_quant
+from mz.quantize.ranges import BEST_METHOD, POWERS, least_error, min_max, percentile, tensor_quant
 from mz.quantize.recipe import ActivationRange, Recipe
 from mz.quantize.statistics import Statistics, TensorStatistics
 from mz.quantize.weights import quantize_weights
@@ -67,7 +67,7 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
             recipe.activation_range,
         )
         low, high = _range([statistics[name] for name in makers], how, bits)
-        if bits > 8 and how.method != "manual":
+        if bits > 8 and how.method not in ("manual", "percentile"):
             low, high = _with_headroom(graph, makers, low, high)
         even = any(isinstance(graph[name], Elementwise) for name in group)
         tensors.update(dict.fromkeys(group, tensor_quant(low, high, bits, even)))
@@ -81,8 +81,9 @@ def _range(statistics: Sequence[TensorStatistics], how: ActivationRange, bits: i
     if how.method == "percentile":
         return percentile(statistics, *how.bounds)
     # 16 bits leave nothing to trade: steps are finer than the histogram's bins, and clipping can only lose.
-    if how.method == "mse" and bits <= 8:
-        return least_squares(statistics, bits)
+    method = BEST_METHOD[bits] if how.method == "auto" else how.method
+    if method in POWERS and bits <= 8:
+        return least_error(statistics, bits, POWERS[method])
     return min_max(statistics)
 
 

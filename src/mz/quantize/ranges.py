@@ -44,43 +44,55 @@ def percentile(statistics: Sequence[TensorStatistics], low: float, high: float) 
     return min(0.0, *(b[0] for b in bounds)), max(0.0, *(b[1] for b in bounds))
 
 
-def least_squares(statistics: Sequence[TensorStatistics], bits: int) -> tuple[float, float]:
-    """The range with the least mean squared error of `bits`-bit integers, summed over the tensors that share it.
+POWERS = {"mse": 2.0, "l3": 3.0}
+"""Exponent of the error that a range search minimizes, by method."""
+
+BEST_METHOD = {4: "mse", 8: "l3", 16: "min_max"}
+"""What `auto` means, by bits, as measured (docs/quantization.md)."""
+
+
+def least_error(statistics: Sequence[TensorStatistics], bits: int, power: float = 3.0) -> tuple[float, float]:
+    """The range with the least mean |error|^power of `bits`-bit integers, summed over the tensors that share it.
 
     Clipping and rounding error both count, measured on the histograms; the ends are searched in turn. Each
-    tensor weighs by its own power, so that a quiet one is not drowned by a loud one.
+    tensor weighs by its own mean |value|^power, so that a quiet one is not drowned by a loud one. A power above 2 clips
+    less: the few largest values carry more of what a network says than their share of the squared error
+    (docs/quantization.md has the measurement; Nahshan et al., "Loss Aware Post-Training Quantization", 2019, section 4,
+    search the power itself).
     """
     low, high = full = min_max(statistics)
     if low == high:
         return full
-    values, weights = _merged(statistics)
+    values, weights = _merged(statistics, power)
     for _ in range(2):
         highs = full[1] * _SHRINK if full[1] > 0 else np.zeros(1)
-        high = highs[np.argmin([_squared_error(values, weights, low, h, bits) for h in highs])]
+        high = highs[np.argmin([_mean_error(values, weights, low, h, bits, power) for h in highs])]
         lows = full[0] * _SHRINK if full[0] < 0 else np.zeros(1)
-        low = lows[np.argmin([_squared_error(values, weights, v, high, bits) for v in lows])]
+        low = lows[np.argmin([_mean_error(values, weights, v, high, bits, power) for v in lows])]
     return float(low), float(high)
 
 
-def _merged(statistics: Sequence[TensorStatistics]) -> tuple[np.ndarray, np.ndarray]:
-    """Values and weights of all non-empty bins; each tensor's weights divided by its total power."""
+def _merged(statistics: Sequence[TensorStatistics], power: float) -> tuple[np.ndarray, np.ndarray]:
+    """Values and weights of all non-empty bins; each tensor's weights divided by its total |value|^power."""
     values, weights = [], []
     for s in statistics:
         used = s.counts > 0
         centres, counts = s.centres[used], s.counts[used].astype(np.float64)
-        power = float(counts @ centres**2)
+        total = float(counts @ np.abs(centres) ** power)
         values.append(np.clip(centres, s.low, s.high))
-        weights.append(counts / power if power > 0 else counts)
+        weights.append(counts / total if total > 0 else counts)
     return np.concatenate(values), np.concatenate(weights)
 
 
-def _squared_error(values: np.ndarray, weights: np.ndarray, low: float, high: float, bits: int) -> float:
+def _mean_error(
+    values: np.ndarray, weights: np.ndarray, low: float, high: float, bits: int, power: float
+) -> float:
     scale = (high - low) / q_max(bits)
     if scale <= 0:
-        return float(weights @ values**2)
+        return float(weights @ np.abs(values) ** power)
     zero = np.rint(-low / scale)
     restored = (np.clip(np.rint(values / scale) + zero, 0, q_max(bits)) - zero) * scale
-    return float(weights @ (values - restored) ** 2)
+    return float(weights @ np.abs(values - restored) ** power)
 
 
 def tensor_quant(low: float, high: float, bits: int, even_zero_point: bool) -> TensorQuant:

@@ -12,14 +12,18 @@ from mz.graph import Graph, Precision
 _LARGEST = 3.4e38
 """No float32 value is much larger."""
 
-RANGE_METHODS = ("min_max", "percentile", "mse")
+RANGE_METHODS = ("auto", "min_max", "percentile", "mse", "l3")
 
 
 @dataclass(frozen=True, slots=True)
 class ActivationRange:
-    """How a tensor's range is found: `min_max`, `mse`, `percentile` (bounds in 0..100) or `manual` (bounds real)."""
+    """How a tensor's range is found.
 
-    method: str = "mse"
+    method: `auto` (the best known for the bits), `min_max`, `mse`, `l3` (least cubed error), `percentile` (bounds in
+    0..100) or `manual` (bounds real).
+    """
+
+    method: str = "auto"
     bounds: tuple[float, float] = (0.01, 99.99)
 
 
