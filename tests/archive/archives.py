@@ -17,6 +17,7 @@ from mz.graph import (
     Dense,
     GlobalAvgPool,
     Graph,
+    HostOp,
     Input,
     Layer,
     Params,
@@ -73,8 +74,17 @@ def make_graph(rng: np.random.Generator, depth: int = 3) -> Graph:
         Reshape(name="reshape1", inputs=("avg1",), shape=(last.shape[0],)),
         Dense(name="fc1", inputs=("reshape1",), shape=(5,)),
         Softmax(name="softmax1", inputs=("fc1",), shape=(5,), host=True),
+        HostOp(
+            name="host1",
+            inputs=("softmax1",),
+            shape=(5,),
+            host=True,
+            operator="Div",
+            attributes=(("axes", (1, -1)), ("epsilon", 1e-5)),
+            constants=((0, (1, 5)),),
+        ),
     ]
-    return Graph(name="net", layers=tuple(layers), outputs=("softmax1",))
+    return Graph(name="net", layers=tuple(layers), outputs=("host1",))
 
 
 def make_params(rng: np.random.Generator, graph: Graph) -> Params:

@@ -68,7 +68,11 @@ def test_parse(flow: list[tuple[str, Any]], tmp_path: Path) -> None:
         (),
     )
     assert hw_arch == "mz8"
-    assert out == "net: 2 layers, 10 parameters, 8 MACs an image\nsaved net.har\n"
+    assert out.splitlines() == [
+        "net: 2 layers, 10 parameters, 8 MACs an image",
+        "net: on the accelerator 100.0 % of the layers, 100.0 % of the MACs",
+        "saved net.har",
+    ]
     assert diff(read("net.har"), fake_flow.archive()) == []
     succeed("parse", "net", "--har-out", "other.har")
     assert sorted(os.listdir()) == ["net.har", "net.onnx", "other.har"]
@@ -197,6 +201,8 @@ def test_info_and_list() -> None:
     about = succeed("info", "net")
     assert "float accuracy  top-1 93.45\n" in about
     assert "licence         MIT\n" in about
+    assert "accelerator     97.5 % of the layers, 100.0 % of the MACs\n" in about
+    assert "host, first     softmax1 (Softmax out: Softmax runs in float)\n" in about
     assert json.loads(succeed("info", "net", "--json", "-"))["macs"] == 12500000
 
 

@@ -28,7 +28,9 @@ def test_batches_are_the_whole_set_in_order(threads: int, batch_size: int) -> No
     dataset = arrays()
     parts = list(data.batches(dataset, GRAY, batch_size, threads))
     assert np.array_equal(np.concatenate([x for x, _ in parts]), GRAY(dataset.images))
-    assert np.concatenate([labels for _, labels in parts]).tolist() == list(range(11))
+    assert np.concatenate([about.labels for _, about in parts]).tolist() == list(range(11))
+    assert np.concatenate([about.indices for _, about in parts]).tolist() == list(range(11))
+    assert all((about.sizes == (6, 5)).all() for _, about in parts)
     assert [len(x) for x, _ in parts[:-1]] == [batch_size] * (len(parts) - 1)
 
 
@@ -37,10 +39,10 @@ def test_files_give_the_batches_that_arrays_give(tmp_path: Path) -> None:
     for index, image in enumerate(dataset.images):
         Image.fromarray(image).save(tmp_path / f"{index:02}.png")
     files = data.open_dataset(zoo.DatasetSpec(), tmp_path)
-    for (ours, none), (wanted, _) in zip(
+    for (ours, about), (wanted, _) in zip(
         data.batches(files, GRAY, 4), data.batches(dataset, GRAY, 4), strict=True
     ):
-        assert none is None
+        assert about.labels is None
         assert np.array_equal(ours, wanted)
 
 

@@ -55,7 +55,7 @@ def test_every_layer_kind_is_lowered(kind) -> None:
 @pytest.mark.parametrize("function", [*functions.FUNCTIONS, "prelu"])
 def test_every_function_is_lowered(function) -> None:
     constants = {"clip": (-0.5, 0.8), "hard_sigmoid": (0.3, 0.4), "celu": (0.7,), "selu": (1.5, 1.1)}
-    constants |= {"leaky_relu": (0.2,), "elu": (0.6,)}
+    constants |= {"leaky_relu": (0.2,), "elu": (0.6,), "power": (1.5, 0.25)}
     x, slope = array(2, *MAP) * 3, array(3)
     layer = Activation(
         name="y", inputs=("a",), shape=MAP, function=function, constants=constants.get(function, ())

@@ -92,9 +92,10 @@ def test_constants_on_the_left(proven, operator) -> None:
     ],
 )
 def test_constants_that_vary_within_a_channel(proven, x, k) -> None:
-    nodes = [op("Mul", "x k", "m"), op("Add", "m j")]
-    result = proven(nodes, x, {"k": weights(*k), "j": weights(*k, seed=1)})
-    assert kinds(result) == ["reshape", "conv", "reshape"]
+    nodes = [op("Mul", "x k", "m"), op("Add", "m j", "a"), op("MatMul", "a w")]
+    constants = {"k": weights(*k), "j": weights(*k, seed=1), "w": weights(x[-1], 2)}
+    result = proven(nodes, x, constants)
+    assert kinds(result) == ["reshape", "conv", "reshape", "dense"]
 
 
 @pytest.mark.parametrize(

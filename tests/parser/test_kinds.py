@@ -29,6 +29,7 @@ PRODUCERS = {
     "transpose": (op("Transpose", "x", perm=[0, 2, 3, 1]), {}),
     "resize": (op("Resize", "x _ s"), {"s": np.asarray([1, 1, 2, 2], np.float32)}),
     "softmax": (op("Softmax", "x"), {}),
+    "host_op": (op("Div", "x z"), {}),
 }
 
 

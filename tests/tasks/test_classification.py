@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.tasks.answers import info
 
 from mz import tasks, zoo
 from mz.errors import UserError
@@ -42,13 +43,13 @@ def test_ranks_are_those_of_a_stable_sort(scores: np.ndarray, draw: st.DataObjec
     labels = np.array([draw.draw(st.integers(0, scores.shape[1] - 1)) for _ in scores])
     evaluator = TASK.evaluator()
     split = draw.draw(st.integers(1, len(scores)))
-    evaluator.update([scores[:split]], labels[:split])
+    answers = [evaluator.update([scores[:split]], info(labels[:split]))]
     if split < len(scores):
-        evaluator.update([scores[split:]], labels[split:])
+        answers.append(evaluator.update([scores[split:]], info(labels[split:])))
     result = evaluator.result()
     order = np.argsort(-scores, axis=1, kind="stable")
     assert result.count == len(scores) and result.metric == "top1"
-    assert np.array_equal(result.predictions, order[:, 0])
+    assert np.array_equal(np.concatenate(answers), order[:, 0])
     assert np.array_equal(result.correct["top1"], scores.argmax(axis=1) == labels)
     assert np.array_equal(result.correct["top5"], (order[:, :5] == labels[:, None]).any(axis=1))
     assert result.metrics["top1"] == pytest.approx(100 * result.correct["top1"].mean())
@@ -58,9 +59,10 @@ def test_ranks_are_those_of_a_stable_sort(scores: np.ndarray, draw: st.DataObjec
 
 def test_without_labels_there_are_predictions_only() -> None:
     evaluator = TASK.evaluator()
-    evaluator.update([np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)], None)
+    answers = evaluator.update([np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)], info(None))
     result = evaluator.result()
-    assert result.predictions.tolist() == [0, 1, 2]
+    assert answers.tolist() == [0, 1, 2] and result.count == 3
+    assert TASK.agreement(answers, np.array([0, 2, 2])) == (2.0, 3.0)
     assert result.metrics == {} and result.correct == {} and result.ci95 == {}
 
 
@@ -79,7 +81,7 @@ def test_without_labels_there_are_predictions_only() -> None:
 )
 def test_outputs_that_are_no_scores(outputs: list[np.ndarray], label: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        TASK.evaluator().update(outputs, np.array([label]))
+        TASK.evaluator().update(outputs, info(np.array([label])))
 
 
 def red(picture: object) -> int:

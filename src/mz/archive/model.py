@@ -9,7 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from mz.graph import Activation, Conv, Deconv, Dense, Graph, Layer, Params, Quantization, Shape, Weighted
+from mz.graph import (
+    Activation,
+    Conv,
+    Deconv,
+    Dense,
+    Graph,
+    HostOp,
+    Layer,
+    Params,
+    Quantization,
+    Shape,
+    Weighted,
+)
 from mz.graph.quantization import BITS
 
 STATES = ("parsed", "fp_optimized", "quantized", "compiled")
@@ -58,6 +70,8 @@ def param_shapes(graph: Graph, layer: Layer) -> dict[str, Shape]:
         return {"kernel": kernel_shape(graph, layer), "bias": (output_channels(layer),)}
     if isinstance(layer, Activation) and layer.function == "prelu":
         return {"slope": (layer.shape[0],)}
+    if isinstance(layer, HostOp):
+        return {f"input{place}": shape for place, shape in layer.constants}
     return {}
 
 

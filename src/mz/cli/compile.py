@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mz.cli.console import Console
-from mz.cli.options import OUTPUT_FOLDER, console_options, hw_arch_option, model_options
+from mz.cli.options import INPUT_PATH, OUTPUT_FOLDER, console_options, hw_arch_option, model_options
 
 if TYPE_CHECKING:
     from mz.flow import ModelRef
@@ -22,13 +22,29 @@ if TYPE_CHECKING:
     "--out", type=OUTPUT_FOLDER, metavar="DIR", help="Folder for the files (default: MODEL_compiled)."
 )
 @click.option("--verify", is_flag=True, help="Run the files on images and compare every output integer.")
+@click.option(
+    "--data-path", type=INPUT_PATH, help="Images to verify on (default: the network's own test set)."
+)
 @console_options()
-def command(ref: ModelRef, hw_arch: str | None, out: Path | None, verify: bool, console: Console) -> None:
+def command(
+    ref: ModelRef,
+    hw_arch: str | None,
+    out: Path | None,
+    verify: bool,
+    data_path: Path | None,
+    console: Console,
+) -> None:
     """Write the quantized network as files that run, and the compiled archive."""
     from mz import flow
 
     result = flow.compile_model(
-        ref, hw_arch=hw_arch, out=out, verify=verify, progress=console.progress, note=console.note
+        ref,
+        hw_arch=hw_arch,
+        out=out,
+        verify=verify,
+        data_path=data_path,
+        progress=console.progress,
+        note=console.note,
     )
     for name, value in _lines(result.summary):
         console.result(f"  {name:32}{value}")

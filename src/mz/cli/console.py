@@ -59,13 +59,20 @@ class Console:
     def progress(
         self, label: str, total: int | None, unit: str = "images"
     ) -> Iterator[Callable[[int], object]]:
-        """A bar with images/s on a terminal; elsewhere, silence. Gives the function that counts on."""
+        """A bar with images/s on a terminal; elsewhere, silence. Gives the function that counts on.
+
+        unit: what is counted; "B" is shown as kB and MB.
+        """
         if self.quiet or not sys.stderr.isatty():
             yield lambda count: None
             return
         from tqdm import tqdm
 
-        with tqdm(total=total, desc=label, unit=f" {unit}", file=sys.stderr, dynamic_ncols=True) as bar:
+        of_bytes = unit == "B"
+        unit = unit if of_bytes else f" {unit}"
+        with tqdm(
+            total=total, desc=label, unit=unit, unit_scale=of_bytes, file=sys.stderr, dynamic_ncols=True
+        ) as bar:
             yield bar.update
 
 
@@ -111,5 +118,6 @@ def quantity(number: float | None) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """A metric as tables head it: `top1` -> `top-1`."""
-    return re.sub(r"^top(\d)", r"top-\1", metric)
+    """A metric as tables head it: `top1` -> `top-1`, `pixel_accuracy` -> `pixel accuracy`."""
+    short = {"map": "mAP", "ap50": "AP50", "ap": "AP", "miou": "mIoU"}
+    return short.get(metric) or re.sub(r"^top(\d)", r"top-\1", metric).replace("_", " ")

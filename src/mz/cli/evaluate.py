@@ -78,7 +78,11 @@ def report(result: EvalResult) -> str:
     headings = ["", *(cell for metric in metrics for cell in (metric_name(metric), "95 % interval"))]
     if len(rows[-1]) > width:
         headings, rows = [*headings, ""], [row + [""] * (width + 1 - len(row)) for row in rows]
-    lines = [result.header, table(headings, rows, "<" + ">>" * len(metrics))]
+    lines = [result.header]
+    if metrics:
+        lines.append(table(headings, rows, "<" + ">>" * len(metrics)))
+    else:
+        lines.append("  no labels, so no accuracy")
     closeness = []
     if result.agreement is not None:
         closeness.append(f"agreement with float {result.agreement:.2f} %")
@@ -86,7 +90,8 @@ def report(result: EvalResult) -> str:
         closeness.append(f"output SNR {result.snr_db:.1f} dB")
     if closeness:
         lines.append("  " + ", ".join(closeness))
-    lines.append(f"  {result.count} images, {result.images_per_second:.0f} images/s")
+    left_out = f", {len(result.damaged)} damaged and left out" if result.damaged else ""
+    lines.append(f"  {result.count} images{left_out}, {result.images_per_second:.0f} images/s")
     return "\n".join(lines)
 
 
@@ -121,6 +126,8 @@ def as_data(result: EvalResult) -> dict[str, Any]:
         "ci95": result.ci95,
         "images_per_second": result.images_per_second,
     }
+    if result.damaged:
+        data["damaged"] = list(result.damaged)
     for key in ("baseline", "degradation", "agreement", "snr_db"):
         if (value := getattr(result, key)) is not None:
             data[key] = value

@@ -25,6 +25,8 @@ COMMANDS = {
     "compile": "mz.cli.compile",
     "info": "mz.cli.info",
     "list": "mz.cli.list",
+    "init": "mz.cli.init",
+    "fetch": "mz.cli.fetch",
     "har": "mz.cli.har",
 }
 """Name -> module whose `command` it is, in the order of the help."""

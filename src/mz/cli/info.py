@@ -24,4 +24,10 @@ def command(ref: ModelRef, console: Console) -> None:
     about = flow.info(ref)
     for heading, text in COLUMNS.items():
         console.result(f"{heading:16}{text(about)}")
+    share = about["accelerator"]
+    console.result(
+        f"{'accelerator':16}{share['layers_percent']:.1f} % of the layers, {share['macs_percent']:.1f} % of the MACs"
+    )
+    for name, reason in list(about["host"].items())[:1]:
+        console.result(f"{'host, first':16}{name} ({reason})")
     console.emit(about)

@@ -59,26 +59,41 @@ def model_options(function: F) -> F:
         har: Path | None,
         start_node_names: tuple[str, ...],
         end_node_names: tuple[str, ...],
+        offline: bool,
+        task: str | None,
+        decode: str | None,
+        mean: tuple[float, ...] | None,
+        std: tuple[float, ...] | None,
+        resize: str | None,
+        input_shape: tuple[int, ...] | None,
         **rest: Any,
     ) -> Any:
         if model is None and ckpt is None and yaml is None and har is None:
             raise click.UsageError("name a MODEL of the zoo, or give --ckpt, --yaml or --har")
-        from mz.flow import ModelRef
+        from mz.flow import InputOptions, ModelRef
 
+        images = InputOptions(task, decode, mean, std, resize, input_shape)
+        if images != InputOptions() and (model or yaml or har):
+            raise click.UsageError(
+                "--task, --decode, --mean, --std, --resize and --input-shape describe an ONNX file that --ckpt names "
+                "alone; MODEL, --yaml and --har say all that themselves"
+            )
         ref = ModelRef(
             model=model,
             ckpt=ckpt,
             yaml=yaml,
             har=har,
-            start_nodes=_names(start_node_names),
-            end_nodes=_names(end_node_names),
+            start_nodes=node_names(start_node_names),
+            end_nodes=node_names(end_node_names),
+            offline=offline,
+            images=images,
         )
         return function(*args, ref=ref, **rest)
 
-    nodes = functools.partial(click.option, multiple=True, metavar="NAME[,NAME]")
     for decorate in (
-        nodes("--end-node-names", help="Cut the ONNX graph after these nodes."),
-        nodes("--start-node-names", help="Cut the ONNX graph before these nodes."),
+        image_options,
+        offline_option,
+        node_options,
         click.option("--har", type=INPUT_FILE, help="Go on from this archive."),
         click.option("--yaml", type=INPUT_FILE, help="Network configuration of your own."),
         click.option("--ckpt", type=INPUT_FILE, help="ONNX file to take instead of the zoo's."),
@@ -88,7 +103,65 @@ def model_options(function: F) -> F:
     return with_ref  # type: ignore[return-value]
 
 
-def _names(values: tuple[str, ...]) -> tuple[str, ...]:
+class Numbers(click.ParamType):
+    """Numbers with commas between them, as a tuple."""
+
+    name = "number[,number]"
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self._kind(part) for part in str(value).replace(" ", ",").split(",") if part)
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers with commas between them", param, ctx)
+
+
+def image_options(function: F) -> F:
+    """What an ONNX file does not say of its images; each None when it is not given."""
+    for decorate in (
+        click.option(
+            "--input-shape", type=Numbers(int), help="Its input's shape where the file leaves it open."
+        ),
+        click.option(
+            "--resize",
+            type=click.Choice(["crop", "stretch", "fit", "none"]),
+            help="How an image comes to the network's size.",
+        ),
+        click.option("--std", type=Numbers(float), help="... then divided by these."),
+        click.option(
+            "--mean", type=Numbers(float), help="Subtracted from pixels 0..255, one or one a channel."
+        ),
+        click.option("--decode", type=click.Choice(["gray", "rgb", "bgr"]), help="Its channels."),
+        click.option("--task", help="With --ckpt alone: the network's task."),
+    ):
+        function = decorate(function)
+    return function
+
+
+def offline_option(function: F) -> F:
+    """`--offline`."""
+    return click.option("--offline", is_flag=True, help="Never touch the network (as does MZ_OFFLINE=1).")(
+        function
+    )
+
+
+def node_options(function: F) -> F:
+    """`--start-node-names` and `--end-node-names`, each given any number of times; `node_names` takes them apart."""
+    nodes = functools.partial(click.option, multiple=True, metavar="NAME[,NAME]")
+    for decorate in (
+        nodes("--end-node-names", help="Cut the ONNX graph after these nodes."),
+        nodes("--start-node-names", help="Cut the ONNX graph before these nodes."),
+    ):
+        function = decorate(function)
+    return function
+
+
+def node_names(values: tuple[str, ...]) -> tuple[str, ...]:
+    """The names that an option of `node_options` was given."""
     return tuple(name for value in values for name in value.replace(",", " ").split())
 
 

@@ -24,7 +24,7 @@ def command(ref: ModelRef, hw_arch: str | None, har_out: Path | None, console: C
     from mz import flow
     from mz.archive import write
 
-    archive = flow.parse(ref, hw_arch=hw_arch, note=console.note)
+    archive = flow.parse(ref, hw_arch=hw_arch, note=console.note, progress=console.progress)
     path = har_path(har_out, archive.name)
     write(archive, path)
     graph = archive.graph
@@ -33,4 +33,5 @@ def command(ref: ModelRef, hw_arch: str | None, har_out: Path | None, console: C
     console.result(
         f"{archive.name}: {len(graph.layers)} layers, {quantity(parameters)} parameters, {quantity(macs)} MACs an image"
     )
+    console.result(flow.coverage_line(archive.report, graph))
     console.result(f"saved {path}")

@@ -5,18 +5,33 @@ May import `mz.zoo` (what a configuration says of data) and `mz.errors`. Pillow 
 
 from __future__ import annotations
 
-from mz.data.batches import Batch, batches
-from mz.data.dataset import ArrayDataset, Dataset, FileDataset, Images, content_key
+from mz.data.batches import Batch, BatchInfo, batches
+from mz.data.dataset import (
+    ArrayDataset,
+    DamagedImageError,
+    Dataset,
+    FileDataset,
+    Images,
+    TurnedDataset,
+    content_key,
+)
+from mz.data.labels import Boxes, LabelList, MaskFiles
 from mz.data.opening import open_calibration, open_dataset, open_evaluation, subset
 from mz.data.preprocess import Preprocess, preprocessing
 
 __all__ = [
     "ArrayDataset",
     "Batch",
+    "BatchInfo",
+    "Boxes",
+    "DamagedImageError",
     "Dataset",
     "FileDataset",
     "Images",
+    "LabelList",
+    "MaskFiles",
     "Preprocess",
+    "TurnedDataset",
     "batches",
     "content_key",
     "open_calibration",

@@ -1,6 +1,7 @@
-"""What a data set is: images as they were stored, and labels where they are known. Two forms serve all kinds.
+"""What a data set is: images as they were stored, and labels where they are known. Three forms serve all kinds.
 
-`ArrayDataset` has its images in memory (or mapped from a file), `FileDataset` decodes image files one by one.
+`ArrayDataset` has its images in memory (or mapped from a file), `FileDataset` decodes image files one by one,
+`TurnedDataset` shows another one's images upright and turned.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mz.data.labels import Labels, take, update_digest
 from mz.errors import UserError
 
 Images = np.ndarray | list[np.ndarray]
@@ -21,13 +23,14 @@ Images = np.ndarray | list[np.ndarray]
 class Dataset(Protocol):
     """Images in a fixed order.
 
-    labels: int64 [N], or None for images without labels. class_names: in the order of the labels, () if unknown.
+    labels: one label an image (`mz.data.labels`), classes as int64 [N]; None for images without labels.
+    class_names: in the order of the class numbers, () if unknown.
     """
 
     @property
     def name(self) -> str: ...
     @property
-    def labels(self) -> np.ndarray | None: ...
+    def labels(self) -> Labels | None: ...
     @property
     def class_names(self) -> tuple[str, ...]: ...
 
@@ -52,7 +55,7 @@ class ArrayDataset:
 
     name: str
     images: np.ndarray
-    labels: np.ndarray | None = None
+    labels: Labels | None = None
     class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -65,8 +68,7 @@ class ArrayDataset:
         return np.asarray(self.images[start:stop])
 
     def take(self, indices: np.ndarray) -> ArrayDataset:
-        labels = None if self.labels is None else self.labels[indices]
-        return replace(self, images=self.images[indices], labels=labels)
+        return replace(self, images=self.images[indices], labels=take(self.labels, indices))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class FileDataset:
 
     name: str
     files: tuple[Path, ...]
-    labels: np.ndarray | None = None
+    labels: Labels | None = None
     class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -89,14 +91,60 @@ class FileDataset:
         return np.stack(images) if len({image.shape for image in images}) == 1 else images
 
     def take(self, indices: np.ndarray) -> FileDataset:
-        labels = None if self.labels is None else self.labels[indices]
-        return replace(self, files=tuple(self.files[index] for index in indices), labels=labels)
+        files = tuple(self.files[index] for index in indices)
+        return replace(self, files=files, labels=take(self.labels, indices))
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedDataset:
+    """Every image of `base` upright (label 0), then every image turned by 180 degrees (label 1).
+
+    order: the places in that double row that this data set has.
+    """
+
+    base: Dataset
+    order: np.ndarray
+
+    @staticmethod
+    def of(base: Dataset) -> TurnedDataset:
+        return TurnedDataset(base, np.arange(2 * len(base)))
+
+    @property
+    def name(self) -> str:
+        return self.base.name
+
+    @property
+    def labels(self) -> np.ndarray:
+        return (self.order >= len(self.base)).astype(np.int64)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.base.class_names
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def read(self, index: int) -> np.ndarray:
+        turned, place = divmod(int(self.order[index]), len(self.base))
+        image = self.base.read(place)
+        return image[::-1, ::-1] if turned else image
+
+    def read_many(self, start: int, stop: int) -> Images:
+        return [self.read(index) for index in range(start, stop)]
+
+    def take(self, indices: np.ndarray) -> TurnedDataset:
+        return replace(self, order=self.order[indices])
+
+
+class DamagedImageError(UserError):
+    """A file that is an image, but cannot be decoded to its end."""
 
 
 def decode(file: Path) -> np.ndarray:
     """The image in a file: uint8 [H, W] if it is stored in gray, else RGB [H, W, 3]; transparency is dropped.
 
-    Raises UserError for a file that is missing, damaged or no image.
+    Raises DamagedImageError for an image that breaks off or contradicts itself, UserError for a file that is missing
+    or no image at all.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -108,8 +156,9 @@ def decode(file: Path) -> np.ndarray:
     except UnidentifiedImageError:
         raise UserError(f"{file}: not an image that can be read: remove it or mend it") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{file}: the image cannot be read: {reason}") from error
+        reason = getattr(error, "strerror", None)
+        kind = UserError if reason else DamagedImageError
+        raise kind(f"{file}: the image cannot be read: {reason or error}") from error
 
 
 def content_key(dataset: Dataset) -> str:
@@ -120,10 +169,11 @@ def content_key(dataset: Dataset) -> str:
             digest.update(hashlib.sha256(file.read_bytes()).digest())
     else:
         for start in range(0, len(dataset), 1024):
-            images = np.asarray(dataset.read_many(start, min(start + 1024, len(dataset))))
-            digest.update(f"{images.dtype}{images.shape}".encode())
-            digest.update(images.tobytes())
+            images = dataset.read_many(start, min(start + 1024, len(dataset)))
+            for block in [images] if isinstance(images, np.ndarray) else images:
+                digest.update(f"{block.dtype}{block.shape}".encode())
+                digest.update(block.tobytes())
     if dataset.labels is not None:
         digest.update(b"labels")
-        digest.update(dataset.labels.astype(np.int64).tobytes())
+        update_digest(digest, dataset.labels)
     return digest.hexdigest()

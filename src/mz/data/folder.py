@@ -87,6 +87,12 @@ def _read_labels(path: Path, files: tuple[Path, ...], class_names: tuple[str, ..
     return np.array([labels[file.name] for file in files], np.int64)
 
 
+def within(folder: Path) -> Path:
+    """The subfolder `images` where it is the only subfolder (data sets often come so), else the folder itself."""
+    folders = [path for path in _entries(folder) if path.is_dir()]
+    return folders[0] if len(folders) == 1 and folders[0].name == "images" else folder
+
+
 def has_class_folders(folder: Path) -> bool:
     """Whether the folder has subfolders (hidden ones aside)."""
     return any(path.is_dir() for path in _entries(folder))
@@ -96,13 +102,24 @@ def _entries(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def _images(folder: Path) -> Iterator[Path]:
-    """The image files of a folder; raises UserError for any other file than a readme, a licence or a list of labels."""
+def image_files(folder: Path, others: tuple[str, ...] = ()) -> tuple[Path, ...]:
+    """The image files of a folder in sorted order. Raises UserError where there are none, or for any other file but
+    those with the suffixes `others`, readmes, licences and lists of labels.
+    """
+    return _some(list(_images(folder, others)), folder)
+
+
+def _images(folder: Path, others: tuple[str, ...] = ()) -> Iterator[Path]:
+    """The image files of a folder; raises UserError for any other file than a readme, a licence, a list of labels or
+    one with a suffix of `others`.
+    """
     for path in _entries(folder):
         if path.is_dir():
             continue
         if path.suffix.lower() in IMAGE_SUFFIXES:
             yield path
+        elif path.suffix in others:
+            continue
         elif path.name.lower() not in LABEL_FILES and not path.name.lower().startswith(_KNOWN_OTHERS):
             raise UserError(f"{path}: not an image: remove it from the data folder")
 

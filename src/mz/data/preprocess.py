@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mz.data.geometry import fit, fit_height, stretch
 from mz.zoo import Preprocessing
-from mz.zoo.schema import Decode
+from mz.zoo.schema import Decode, Resize
 
 Preprocess = Callable[[np.ndarray], np.ndarray]
-"""uint8 [N, H, W] or [N, H, W, 3] (RGB) -> float32 [N, C, H', W']."""
+"""uint8 [N, H, W] or [N, H, W, 3] (RGB) -> float32 [N, C, H', W'], or [N, H', W', C] where the network wants that."""
 
 
 def preprocessing(config: Preprocessing) -> Preprocess:
@@ -26,10 +27,20 @@ def preprocessing(config: Preprocessing) -> Preprocess:
         for step in config.steps:
             if step.pad is not None:
                 images = pad(images, step.pad)
+            elif step.stretch is not None:
+                images = stretch(images, step.stretch)
+            elif step.fit is not None:
+                images = fit(images, step.fit, config.mean)
+            elif step.fit_height is not None:
+                images = fit_height(images, step.fit_height, config.mean)
+            elif step.center_crop is not None:
+                images = center_crop(images, *step.center_crop)
+            elif step.resize is not None:
+                images = resize(images, step.resize)
         x = np.moveaxis(images, 3, 1).astype(np.float32, order="C")
         x -= mean
         x /= std
-        return x
+        return np.ascontiguousarray(np.moveaxis(x, 1, 3)) if config.layout == "channels_last" else x
 
     return preprocess
 
@@ -53,3 +64,31 @@ def pad(images: np.ndarray, sides: tuple[int, int, int, int]) -> np.ndarray:
     """Zeros around [N, H, W, C] images: `sides` are top, left, bottom, right."""
     top, left, bottom, right = sides
     return np.pad(images, ((0, 0), (top, bottom), (left, right), (0, 0)))
+
+
+def center_crop(images: np.ndarray, part: int, whole: int) -> np.ndarray:
+    """The square in the middle of [N, H, W, C] images: its side is part/whole of the shorter side, rounded down.
+
+    Where the margins cannot be equal, the larger one is at the top and on the left, as TensorFlow's own preprocessing
+    for ImageNet has it.
+    """
+    height, width = images.shape[1:3]
+    side = max(min(height, width) * part // whole, 1)
+    top, left = (height - side + 1) // 2, (width - side + 1) // 2
+    return images[:, top : top + side, left : left + side]
+
+
+def resize(images: np.ndarray, to: Resize) -> np.ndarray:
+    """uint8 [N, H, W, C] -> [N, to.height, to.width, C], with Pillow's filters on 8-bit channels."""
+    from PIL import Image
+
+    method = Image.Resampling[to.method.upper()]
+    resized = [
+        np.asarray(
+            Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).resize(
+                (to.width, to.height), method
+            )
+        )
+        for image in images
+    ]
+    return np.stack(resized).reshape(len(images), to.height, to.width, images.shape[3])

@@ -12,6 +12,9 @@ from mz.graph.layers import Conv, Deconv, Dense, Pads, Weighted
 
 Array = np.ndarray
 
+_COLUMNS_BYTES = 32 << 20
+"""What the unfolded windows of a few images may take at once; more only costs cache misses."""
+
 
 def linear_sums(layer: Weighted, x: Array, kernel: Array) -> Array:
     """sum x w of one layer: x [N, *input shape] centred (0 is the padding), kernel in the layer's layout,
@@ -69,16 +72,22 @@ def _correlate(
     out_channels, group_channels, kh, kw = kernel.shape
     if group_channels == 1 and out_channels == channels:
         return _correlate_depthwise(x, kernel[:, 0], strides, dilations)
-    if (kh, kw) == (1, 1):
-        x = x[:, :, :: strides[0], :: strides[1]]
-        oh, ow = x.shape[2:]
-        columns = np.ascontiguousarray(x).reshape(n, groups, group_channels, oh * ow)
-    else:
-        view = windows(x, (kh, kw), strides, dilations)
-        oh, ow = view.shape[2:4]
-        columns = view.transpose(0, 1, 4, 5, 2, 3).reshape(n, groups, group_channels * kh * kw, oh * ow)
     weights = kernel.reshape(groups, out_channels // groups, group_channels * kh * kw)
-    return np.matmul(weights, columns).reshape(n, out_channels, oh, ow)
+    if (kh, kw) == (1, 1):
+        x = np.ascontiguousarray(x[:, :, :: strides[0], :: strides[1]])
+        oh, ow = x.shape[2:]
+        return np.matmul(weights, x.reshape(n, groups, group_channels, oh * ow)).reshape(
+            n, out_channels, oh, ow
+        )
+    view = windows(x, (kh, kw), strides, dilations)
+    oh, ow = view.shape[2:4]
+    out = np.empty((n, groups, out_channels // groups, oh * ow), x.dtype)
+    step = max(1, _COLUMNS_BYTES // max(1, x.itemsize * channels * kh * kw * oh * ow))
+    for start in range(0, n, step):
+        columns = view[start : start + step].transpose(0, 1, 4, 5, 2, 3)
+        columns = columns.reshape(len(columns), groups, group_channels * kh * kw, oh * ow)
+        np.matmul(weights, columns, out=out[start : start + step])
+    return out.reshape(n, out_channels, oh, ow)
 
 
 def _correlate_depthwise(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from mz.engines.lower_host import host_op
 from mz.engines.onnx_writer import OnnxWriter
 from mz.graph import (
     Activation,
@@ -231,8 +232,18 @@ def _activation(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequen
         operator, attributes = _OPERATORS[layer.function]
         given = dict(zip(attributes, layer.constants, strict=False))
         writer.node(operator, [x], layer.name, **given)
+    elif layer.function == "power":
+        _power(writer, x, layer.name, *layer.constants)
     else:
         _WRITTEN_OUT[layer.function](writer, x, layer.name)
+
+
+def _power(writer: OnnxWriter, x: str, name: str, exponent: float = 1.0, offset: float = 0.0) -> None:
+    if offset:
+        x = writer.node("Add", [x, writer.constant(np.float32(offset), f"{name}/offset")], f"{name}/raised")
+    if not float(exponent).is_integer():
+        x = writer.node("Relu", [x], f"{name}/positive")
+    writer.node("Pow", [x, writer.constant(np.float32(exponent), f"{name}/exponent")], name)
 
 
 def _gelu(writer: OnnxWriter, x: str, name: str) -> None:
@@ -320,5 +331,6 @@ LOWERINGS: dict[str, Lowering] = {
     "transpose": _transpose,
     "resize": _resize,
     "softmax": _softmax,
+    "host_op": host_op,
 }
 """By layer kind; `input` needs none, it is an input of the model."""

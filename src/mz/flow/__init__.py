@@ -8,12 +8,14 @@ from __future__ import annotations
 from mz.flow.catalogue import info, list_models
 from mz.flow.compile import compile_model
 from mz.flow.evaluate import evaluate
-from mz.flow.networks import parse
+from mz.flow.init import init
+from mz.flow.networks import coverage_line, parse
 from mz.flow.optimize import optimize
 from mz.flow.options import (
     CompileResult,
     EvalOptions,
     EvalResult,
+    InputOptions,
     ModelRef,
     OptimizeOptions,
     OptimizeResult,
@@ -25,14 +27,17 @@ __all__ = [
     "CompileResult",
     "EvalOptions",
     "EvalResult",
+    "InputOptions",
     "ModelRef",
     "OptimizeOptions",
     "OptimizeResult",
     "Progress",
     "Step",
     "compile_model",
+    "coverage_line",
     "evaluate",
     "info",
+    "init",
     "list_models",
     "optimize",
     "parse",

@@ -28,6 +28,11 @@ def info(ref: ModelRef) -> dict[str, Any]:
             array.size for arrays in archive.working_params.values() for array in arrays.values()
         ),
         "macs": sum(graph.macs(layer) for layer in graph.layers),
+        "accelerator": {
+            "layers_percent": round(graph.coverage().layers_percent, 1),
+            "macs_percent": round(graph.coverage().macs_percent, 1),
+        },
+        "host": archive.report.get("parse", {}).get("host", {}),
     }
     row = _row(configuration(archive, ref)) | counted
     return row | {"state": archive.state, "hw_arch": archive.hw_arch} if ref.har else row
@@ -35,9 +40,8 @@ def info(ref: ModelRef) -> dict[str, Any]:
 
 def _row(config: zoo.NetworkConfig) -> dict[str, Any]:
     known = config.info
-    accuracy = {
-        name: value for name in ("top1", "top5") if (value := getattr(known.full_precision, name)) is not None
-    }
+    measured = zoo.to_dict(config)["info"]["full_precision"]
+    accuracy = {name: value for name, value in measured.items() if name != "count" and value is not None}
     return {
         "name": config.network.name,
         "task": config.network.task,

@@ -42,7 +42,7 @@ def compile_model(
     Stages that the input lacks are run first. Raises UserError where the archive was quantized for another hw_arch, the
     folder cannot be written, or verification finds a differing integer (then nothing is written).
     """
-    archive = load(ref, hw_arch=hw_arch, note=note)
+    archive = load(ref, hw_arch=hw_arch, note=note, progress=progress)
     if archive.quantization is None:
         note(f"{archive.name}: not quantized yet, optimizing first")
         archive = optimize(ref, OptimizeOptions(hw_arch=hw_arch), progress=progress, note=note).archive

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from mz.flow.networks import configuration, load, only_input
 from mz.flow.options import EvalOptions, EvalResult, ModelRef, Note, Progress, no_note, no_progress
 from mz.flow.visualize import Gallery
 from mz.graph import Graph, Params, Quantization
-from mz.report.statistics import SnrMeter, agreement, paired_difference
+from mz.report.statistics import SnrMeter
 
 _VALUES_PER_BATCH = 1 << 20
 _MOST_IMAGES_PER_BATCH = 64
@@ -41,7 +41,7 @@ def evaluate(
     Target `full_precision` runs the float network, `emulator` the integers of an archive and the float network beside
     them. Raises UserError where the archive holds no integers, data are missing, or engines differ.
     """
-    archive = load(ref, note=note)
+    archive = load(ref, note=note, progress=progress)
     config = configuration(archive, ref)
     task = tasks.load(config)
     dataset = data.open_evaluation(config, options.data_path, options.data_count)
@@ -52,16 +52,24 @@ def evaluate(
 
     float_eval, integer_eval, snr = task.evaluator(), task.evaluator(), SnrMeter()
     gallery = Gallery(options.visualize, task, dataset) if options.visualize else None
-    seconds = 0.0
+    seconds = part = whole = 0.0
+    damaged: list[str] = []
+
+    def leave_out(error: data.DamagedImageError) -> None:
+        damaged.append(str(error))
+        note(f"{error}; left out")
+        advance(1)
+
     with progress(archive.name, len(dataset)) as advance:
-        for index, (images, labels) in enumerate(data.batches(dataset, task.preprocess_batch, size)):
+        stream = data.batches(dataset, task.preprocess_batch, size, damaged=leave_out)
+        for index, (images, about) in enumerate(stream):
             feeds = {feed: images}
             began = time.perf_counter()
             expected = reference.run(feeds)
             if quantized is None:
                 seconds += time.perf_counter() - began
             float_outputs = [expected[name] for name in archive.graph.outputs]
-            float_eval.update(float_outputs, labels)
+            float_answers = float_eval.update(float_outputs, about)
             outputs = None
             if quantized is not None:
                 if index == 0:
@@ -70,13 +78,19 @@ def evaluate(
                 restored = quantized.run(feeds)
                 seconds += time.perf_counter() - began
                 outputs = [restored[name] for name in quantized.graph.outputs]
-                integer_eval.update(outputs, labels)
+                answers = integer_eval.update(outputs, about)
+                agreeing, compared = task.agreement(float_answers, answers)
+                part, whole = part + agreeing, whole + compared
                 for ours, theirs in zip(float_outputs, outputs, strict=True):
                     snr.update(ours, theirs)
             if gallery is not None:
-                gallery.add(float_outputs, outputs)
+                gallery.add(float_outputs, outputs, about)
             advance(len(images))
 
+    if len(damaged) == len(dataset):
+        raise UserError(
+            f"{dataset.name}: not one of its {len(dataset)} images can be read; the first: {damaged[0]}"
+        )
     baseline = float_eval.result()
     result = baseline if quantized is None else integer_eval.result()
     engine = "onnxruntime" if quantized is None else quantized.session.name
@@ -91,9 +105,10 @@ def evaluate(
         images_per_second=result.count / seconds if seconds > 0 else 0.0,
         precision="float32" if quantized is None else _precision(quantized.quantization),
         baseline=None if quantized is None else {"metrics": baseline.metrics, "ci95": baseline.ci95},
-        degradation=None if quantized is None else _degradation(baseline, result),
-        agreement=None if quantized is None else agreement(baseline.predictions, result.predictions),
+        degradation=None if quantized is None else tasks.degradation(baseline, result),
+        agreement=None if quantized is None else 100 * part / whole,
         snr_db=None if quantized is None else snr.db,
+        damaged=tuple(damaged),
     )
 
 
@@ -143,19 +158,6 @@ def _quantized(archive: Archive, options: EvalOptions) -> Quantized:
     kind = NumpySession if options.engine == "numpy" else IntegerOrtSession
     session = kind(graph, params, archive.quantization)
     return Quantized(graph, params, archive.quantization, session, HostSession(graph, params))
-
-
-def _degradation(baseline: Any, result: Any) -> dict[str, dict[str, float]]:
-    return {
-        name: dict(
-            zip(
-                ("value", "low", "high"),
-                paired_difference(baseline.correct[name], result.correct[name]),
-                strict=True,
-            )
-        )
-        for name in result.correct
-    }
 
 
 def _header(archive: Archive, quantized: Quantized | None, engine: str) -> str:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mz import archive as har
-from mz import zoo
+from mz import tasks, zoo
 from mz.archive import Archive
 from mz.engines.float_ort import FloatSession
 from mz.engines.original import OriginalSession
 from mz.errors import UserError
-from mz.flow.options import ModelRef, Note, no_note
+from mz.flow.describe import describe, name_of
+from mz.flow.options import ModelRef, Note, Progress, no_note, no_progress
 from mz.graph import Graph
-from mz.parser import ParseResult, cut_model
+from mz.parser import ParseResult, cut_model, input_names
 from mz.parser import parse as parse_onnx
 from mz.parser.parity import require_parity
 
@@ -29,33 +31,80 @@ def configuration(archive: Archive, ref: ModelRef) -> zoo.NetworkConfig:
     return zoo.from_dict(archive.config, f"{ref.har or archive.name}: network.yaml")
 
 
-def _source_configuration(ref: ModelRef) -> zoo.NetworkConfig:
+def source_of(ref: ModelRef) -> zoo.NetworkConfig | None:
+    """The configuration that `ref` names; None for an ONNX file alone."""
     if ref.yaml is not None:
         return zoo.load_network(ref.yaml)
-    if ref.model is not None:
-        return zoo.load_network(ref.model)
-    raise UserError(
-        f"{ref.ckpt}: an ONNX file alone says nothing of its images: name a MODEL of the zoo or give --yaml"
+    return None if ref.model is None else zoo.load_network(ref.model)
+
+
+def parse_alone(ref: ModelRef) -> ParseResult:
+    """The network of an ONNX file that nothing describes. Raises UserError for what the parser does not take."""
+    assert ref.ckpt is not None
+    shape = ref.images.input_shape
+    shapes = dict.fromkeys(input_names(ref.ckpt, ref.start_nodes), shape) if shape else None
+    return parse_onnx(
+        ref.ckpt,
+        name=name_of(ref.ckpt),
+        start_nodes=ref.start_nodes,
+        end_nodes=ref.end_nodes,
+        input_shapes=shapes,
     )
 
 
-def parse(ref: ModelRef, *, hw_arch: str | None = None, note: Note = no_note) -> Archive:
+def coverage_line(report: Mapping[str, Any], graph: Graph) -> str:
+    """How much of the graph is on the accelerator, and with which layer and why the host's part begins."""
+    coverage = graph.coverage()
+    line = (
+        f"{graph.name}: on the accelerator {coverage.layers_percent:.1f} % of the layers, "
+        f"{coverage.macs_percent:.1f} % of the MACs"
+    )
+    for name, reason in report.get("parse", {}).get("host", {}).items():
+        return f"{line}; the host begins with {name} ({reason})"
+    return line
+
+
+def parse(
+    ref: ModelRef, *, hw_arch: str | None = None, note: Note = no_note, progress: Progress = no_progress
+) -> Archive:
     """Parses the network's ONNX and proves the result equal to it.
 
     Raises UserError for what the parser does not take, and where the outputs differ from onnxruntime's on the original
     file by more than 80 dB allow.
     """
-    config = _source_configuration(ref)
+    config = source_of(ref)
+    if config is None:
+        assert ref.ckpt is not None
+        path, start, end = ref.ckpt, ref.start_nodes, ref.end_nodes
+        result = parse_alone(ref)
+        described = describe(result, path, ref.images, start_nodes=start, end_nodes=end)
+        config = described.config
+        for line in described.assumed:
+            note(line)
+    else:
+        folder = None if ref.yaml is None else ref.yaml.parent
+        path = ref.ckpt or zoo.model_path(
+            config, folder=folder, offline=ref.offline, note=note, progress=progress
+        )
+        start = ref.start_nodes or config.parser.start_node_names
+        end = ref.end_nodes or config.parser.end_node_names
+        shapes = config.parser.input_shapes or None
+        result = parse_onnx(
+            path, name=config.network.name, start_nodes=start, end_nodes=end, input_shapes=shapes
+        )
+    config = tasks.with_characters(config, path)
     name = config.network.name
-    path = ref.ckpt or zoo.model_path(config)
-    start = ref.start_nodes or config.parser.start_node_names
-    end = ref.end_nodes or config.parser.end_node_names
-    shapes = config.parser.input_shapes or None
-    result = parse_onnx(path, name=name, start_nodes=start, end_nodes=end, input_shapes=shapes)
     for line in result.notes:
         note(f"  {line}")
     parity_db = require_parity(result, *_runners(result, path, start, end))
     note(f"{name}: {len(result.graph.layers)} layers, outputs equal to the original's to {parity_db:.0f} dB")
+    report = {
+        "parse": {
+            "parity_db": round(parity_db, 1),
+            "notes": list(result.notes),
+            "host": dict(result.host_reasons),
+        }
+    }
     arch = zoo.load_hw_arch(hw_arch or DEFAULT_HW_ARCH)
     settings = {"start_node_names": list(start), "end_node_names": list(end), "source_sha256": _sha256(path)}
     return Archive(
@@ -65,18 +114,20 @@ def parse(ref: ModelRef, *, hw_arch: str | None = None, note: Note = no_note) ->
         config=zoo.to_dict(config),
         graph=result.graph,
         params=result.params,
-        report={"parse": {"parity_db": round(parity_db, 1), "notes": list(result.notes)}},
+        report=report,
         history=[{"stage": "parse", "settings": settings}],
     )
 
 
-def load(ref: ModelRef, *, hw_arch: str | None = None, note: Note = no_note) -> Archive:
+def load(
+    ref: ModelRef, *, hw_arch: str | None = None, note: Note = no_note, progress: Progress = no_progress
+) -> Archive:
     """The archive that `ref` names, or the network freshly parsed.
 
     A MODEL beside --har must be the archive's own network, else UserError.
     """
     if ref.har is None:
-        return parse(ref, hw_arch=hw_arch, note=note)
+        return parse(ref, hw_arch=hw_arch, note=note, progress=progress)
     loaded = har.read(ref.har)
     if ref.model is not None and ref.model != loaded.name:
         raise UserError(

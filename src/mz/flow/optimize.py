@@ -31,6 +31,7 @@ from mz.quantize import (
     choose_four_bit,
     collect,
     image_count,
+    images_at_once,
     quantize,
     refine,
     sensitivities,
@@ -51,7 +52,7 @@ def optimize(
     A recipe that cannot be honoured, where the options allow no fallback, ends before any work: the steps say why and
     the archive is as it came.
     """
-    archive = load(ref, hw_arch=options.hw_arch, note=note)
+    archive = load(ref, hw_arch=options.hw_arch, note=note, progress=progress)
     config = configuration(archive, ref)
     arch = working_arch(archive, options.hw_arch)
     graph, params = archive.working_graph, archive.working_params
@@ -157,22 +158,22 @@ def layer_noise(
     together.
     """
     inside = [layer.name for layer in graph.layers if not layer.host]
-    expected = FloatSession(graph, params, taps=inside).run(images)
-    integers = IntegerOrtSession(graph, params, quantization, taps=inside).run(images)
-    layers: dict[str, float] = {}
+    count = len(next(iter(images.values())))
+    exact = FloatSession(graph, params, taps=inside)
+    engine = IntegerOrtSession(graph, params, quantization, taps=inside)
+    meters = {name: SnrMeter() for name in inside}
     output = SnrMeter()
-    for name in inside:
-        real = quantization.tensors[name].dequantize(integers[name])
-        meter = SnrMeter()
-        meter.update(expected[name], real)
-        layers[name] = round(min(meter.db, 200.0), 2)
-        if name in graph.accelerator_outputs():
-            output.update(expected[name], real)
-    return {
-        "output_db": round(min(output.db, 200.0), 2),
-        "layers": layers,
-        "images": len(next(iter(images.values()))),
-    }
+    chunk = images_at_once(4 * sum(math.prod(graph[name].shape) for name in inside))
+    for start in range(0, count, chunk):
+        some = {name: value[start : start + chunk] for name, value in images.items()}
+        expected, integers = exact.run(some), engine.run(some)
+        for name in inside:
+            real = quantization.tensors[name].dequantize(integers[name])
+            meters[name].update(expected[name], real)
+            if name in graph.accelerator_outputs():
+                output.update(expected[name], real)
+    layers = {name: round(min(meter.db, 200.0), 2) for name, meter in meters.items()}
+    return {"output_db": round(min(output.db, 200.0), 2), "layers": layers, "images": count}
 
 
 def _compress(

@@ -33,8 +33,28 @@ def no_note(text: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class InputOptions:
+    """What a user says of a network that no YAML describes; None leaves it to the graph or to the usual.
+
+    decode: gray, rgb or bgr. mean, std: in units of 0..255. resize: a name of `mz.flow.describe.RESIZES`.
+    input_shape: without the batch axis, where the ONNX file leaves it open.
+    """
+
+    task: str | None = None
+    decode: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    resize: str | None = None
+    input_shape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRef:
-    """Which network a command is about: a zoo name, a YAML, an archive, and perhaps another ONNX in its place."""
+    """Which network a command is about: a zoo name, a YAML, an archive, and perhaps another ONNX in its place.
+
+    offline: never touch the network to get at it.
+    images: of an ONNX file alone, which neither MODEL nor YAML describes.
+    """
 
     model: str | None = None
     ckpt: Path | None = None
@@ -42,6 +62,8 @@ class ModelRef:
     har: Path | None = None
     start_nodes: tuple[str, ...] = ()
     end_nodes: tuple[str, ...] = ()
+    offline: bool = False
+    images: InputOptions = InputOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +111,8 @@ class EvalOptions:
 
 @dataclass(frozen=True, slots=True)
 class EvalResult:
-    """metrics in points, ci95 their 95 % intervals; baseline, degradation, agreement (%) and snr_db with an
-    archive only.
+    """metrics in %, ci95 their 95 % intervals; baseline, degradation (points), agreement (%) and snr_db with an
+    archive only. count: images that were judged; damaged: what was said of each that could not be decoded.
     """
 
     model: str
@@ -106,6 +128,7 @@ class EvalResult:
     degradation: dict[str, dict[str, float]] | None = None
     agreement: float | None = None
     snr_db: float | None = None
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

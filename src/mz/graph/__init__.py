@@ -6,7 +6,7 @@ Nothing here imports any other part of mz but `mz.errors`.
 
 from __future__ import annotations
 
-from mz.graph.graph import Graph, Params, Shape
+from mz.graph.graph import Coverage, Graph, Params, Shape
 from mz.graph.layers import (
     LAYER_KINDS,
     Activation,
@@ -18,6 +18,7 @@ from mz.graph.layers import (
     Dense,
     Elementwise,
     GlobalAvgPool,
+    HostOp,
     Input,
     Layer,
     MaxPool,
@@ -40,11 +41,13 @@ __all__ = [
     "AvgPool",
     "Concat",
     "Conv",
+    "Coverage",
     "Deconv",
     "Dense",
     "Elementwise",
     "GlobalAvgPool",
     "Graph",
+    "HostOp",
     "Input",
     "Layer",
     "MaxPool",

@@ -66,6 +66,12 @@ def mish(x: Array) -> Array:
     return x * np.tanh(softplus(x))
 
 
+def power(x: Array, exponent: float = 1.0, offset: float = 0.0) -> Array:
+    """(x + offset) ** exponent; below zero the base counts as zero unless the exponent is a whole number."""
+    base = np.asarray(x + offset, np.float64)
+    return np.power(base if float(exponent).is_integer() else np.maximum(base, 0.0), exponent)
+
+
 FUNCTIONS: dict[str, Callable[..., Array]] = {
     "sigmoid": sigmoid,
     "hard_sigmoid": hard_sigmoid,
@@ -85,6 +91,7 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "exp": np.exp,
     "sqrt": lambda x: np.sqrt(np.maximum(x, 0.0)),
     "square": np.square,
+    "power": power,
 }
 """By the name that `Activation.function` holds."""
 

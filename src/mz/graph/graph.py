@@ -12,12 +12,34 @@ from typing import Any
 import numpy as np
 
 from mz.errors import UserError
-from mz.graph.layers import LAYER_KINDS, Conv, Deconv, Dense, Input, Layer
+from mz.graph.layers import LAYER_KINDS, Conv, Deconv, Dense, HostOp, Input, Layer
 
 Shape = tuple[int, ...]
 
 Params = dict[str, dict[str, np.ndarray]]
 """Arrays by layer name, then by parameter name (`kernel`, `bias`, `slope`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of a graph is on the accelerator: layers without the inputs, and multiply-accumulates an image."""
+
+    layers: int
+    accelerator_layers: int
+    macs: int
+    accelerator_macs: int
+
+    @property
+    def layers_percent(self) -> float:
+        return _percent(self.accelerator_layers, self.layers)
+
+    @property
+    def macs_percent(self) -> float:
+        return _percent(self.accelerator_macs, self.macs)
+
+
+def _percent(part: int, whole: int) -> float:
+    return 100.0 * part / whole if whole else 100.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +105,9 @@ class Graph:
         return tuple(sorted(set(names), key=order.__getitem__))
 
     def macs(self, layer: Layer) -> int:
-        """Multiply-accumulates of one layer for one image; 0 for a layer without weights."""
+        """Multiply-accumulates of one layer for one image; 0 for one that is no convolution, dense layer or product
+        of matrices.
+        """
         if isinstance(layer, Conv):
             (in_shape,) = self.input_shapes(layer)
             return math.prod(layer.shape) * in_shape[0] // layer.groups * math.prod(layer.kernel_shape)
@@ -93,7 +117,23 @@ class Graph:
         if isinstance(layer, Dense):
             (in_shape,) = self.input_shapes(layer)
             return math.prod(layer.shape) * in_shape[-1]
+        if isinstance(layer, HostOp) and layer.operator == "MatMul":
+            factors = list(self.input_shapes(layer))
+            for place, shape in layer.constants:
+                factors.insert(place, shape)
+            return math.prod(layer.shape) * factors[0][-1]
         return 0
+
+    def coverage(self) -> Coverage:
+        """The share of layers and multiply-accumulates that the accelerator does."""
+        layers = [layer for layer in self.layers if not isinstance(layer, Input)]
+        inside = [layer for layer in layers if not layer.host]
+        return Coverage(
+            layers=len(layers),
+            accelerator_layers=len(inside),
+            macs=sum(map(self.macs, layers)),
+            accelerator_macs=sum(map(self.macs, inside)),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """A form that JSON can hold; `from_dict` reads it back."""

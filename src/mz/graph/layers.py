@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 Pads = tuple[int, int, int, int]
 """Rows above, columns left, rows below, columns right (top, left, bottom, right)."""
@@ -256,6 +256,29 @@ class Softmax(Layer):
     axis: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostOp(Layer):
+    """An ONNX operator that has no integer form; always a host layer.
+
+    It sees the batch in front: axes among its attributes count the batch axis. Its tensor is float32 whatever ONNX says
+    (true is 1, an index a whole number). Params: `input<i>` for every constant input, float32.
+
+    operator: its ONNX name. attributes: (name, value), whole numbers that ONNX wants as an input included.
+    constants: (place among the inputs, shape) of every constant input, by place.
+    """
+
+    kind: ClassVar[str] = "host_op"
+    prefix: ClassVar[str] = "host"
+
+    operator: str
+    attributes: tuple[tuple[str, Any], ...] = ()
+    constants: tuple[tuple[int, tuple[int, ...]], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.host:
+            raise ValueError(f"layer {self.name!r}: {self.operator} runs on the host alone")
+
+
 LAYER_KINDS: dict[str, type[Layer]] = {
     cls.kind: cls
     for cls in (
@@ -277,6 +300,7 @@ LAYER_KINDS: dict[str, type[Layer]] = {
         Transpose,
         Resize,
         Softmax,
+        HostOp,
     )
 }
 """Every kind by its name: what the archive writes, and what the test of all lowerings walks."""

@@ -54,12 +54,12 @@ def slope_per_channel(node: Node) -> str | None:
     return None if aligned in allowed and node.x.batch_axis == 0 else f"shape {list(slope.shape)}"
 
 
-def exponent_known(node: Node) -> str | None:
-    """The exponent is the constant 2 or 0.5."""
+def exponent_above_zero(node: Node) -> str | None:
+    """The exponent is a constant number above 0."""
     exponent = node.operand(1)
     if not isinstance(exponent, np.ndarray) or exponent.size != 1:
         return "no single constant"
-    return None if float(exponent.reshape(())) in (2.0, 0.5) else f"{float(exponent.reshape(()))}"
+    return None if float(exponent.reshape(())) > 0 else f"{float(exponent.reshape(()))}"
 
 
 def _fixed(function: str, *attributes: tuple[str, float]) -> Convert:
@@ -103,10 +103,13 @@ def _gelu(node: Node, draft: Draft) -> Value:
 
 
 def _pow(node: Node, draft: Draft) -> Value:
-    """Activation `square` or `sqrt`."""
+    """Activation `square`, `sqrt` or `power`."""
     exponent = node.constant(1)
     assert exponent is not None
-    return activation(node, draft, "square" if float(exponent.reshape(())) == 2.0 else "sqrt")
+    number = float(exponent.reshape(()))
+    if number in (2.0, 0.5):
+        return activation(node, draft, "square" if number == 2.0 else "sqrt")
+    return activation(node, draft, "power", (number, 0.0))
 
 
 RULES = {
@@ -114,7 +117,7 @@ RULES = {
     "Clip": Rule(_clip, (*ON_TENSOR, constant_settings)),
     "PRelu": Rule(_prelu, (*ON_TENSOR, slope_per_channel)),
     "Gelu": Rule(_gelu, ON_TENSOR),
-    "Pow": Rule(_pow, (*ON_TENSOR, exponent_known)),
+    "Pow": Rule(_pow, (*ON_TENSOR, exponent_above_zero)),
 } | {
     op_type: Rule(_fixed(function, *attributes), ON_TENSOR)
     for op_type, function, *attributes in (

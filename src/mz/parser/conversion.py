@@ -14,12 +14,13 @@ import numpy as np
 
 from mz.errors import UserError
 from mz.graph import Activation, Input, Reshape
+from mz.parser import one_dimension
 from mz.parser.constants import evaluate, initializers, shape_of
 from mz.parser.decomposed import Region, regions
 from mz.parser.draft import Draft
 from mz.parser.node import Node, Operand, Value
 from mz.parser.onnx_file import node_name, reads
-from mz.parser.rules import RULES
+from mz.parser.rules import HOST_RULES, RULES
 
 if TYPE_CHECKING:
     import onnx
@@ -135,18 +136,10 @@ def _convert_node(
     op_type = f"{proto.domain}.{proto.op_type}" if proto.domain not in ("", "ai.onnx") else proto.op_type
     rule = RULES.get(op_type)
     reason = None if rule else "no layer does this"
-    if rule and len(known) == len(reads(proto)):
-        node = _node(state, proto, wanted)
-        made: Value | Sequence[Value] = ()
-        try:
-            reason = rule.violation(node)
-            if reason is None:
-                made = rule.convert(node, state.draft)
-        except (ValueError, IndexError, TypeError) as error:
-            reason = f"its inputs and attributes do not fit together ({error})"
+    if len(known) == len(reads(proto)):
+        made, reason = _apply_rules(_node(state, proto, wanted), state.draft, op_type)
         if reason is None:
-            outputs = [made] if isinstance(made, Value) else list(made)
-            state.values.update(zip(proto.output, outputs, strict=False))
+            state.values.update(zip(proto.output, made, strict=False))
             if any(name in state.tainted for name in reads(proto)):
                 state.tainted.update(proto.output)
             return
@@ -159,6 +152,40 @@ def _convert_node(
             stand_in = Value("", shape, 0 if shape[:1] == (1,) else None)
             layer = state.draft.emit(Input, [], stand_in.layer_shape)
             state.values[name] = Value(layer, shape, stand_in.batch_axis)
+
+
+def _apply_rules(node: Node, draft: Draft, op_type: str) -> tuple[list[Value], str | None]:
+    """The values of the node's outputs by its own rule, else by the host's; or the reason why neither takes it."""
+    first, reason = len(draft.layers), ""
+    for rule, place, absent in (
+        (RULES.get(op_type), "", "no layer does this"),
+        (HOST_RULES.get(op_type), "on the host: ", "no host layer either"),
+    ):
+        if rule is None:
+            reason = reason or absent
+            continue
+        lifted = one_dimension.lift(node) or node
+        try:
+            found = rule.violation(lifted)
+            if found is None:
+                made = rule.convert(lifted, draft)
+                values = [made] if isinstance(made, Value) else list(made)
+                if lifted is not node:
+                    values = [one_dimension.drop(value, draft, node.name) for value in values]
+                _explain_host(draft, first, node, reason or f"{node.op_type} runs in float")
+                return values, None
+        except (ValueError, IndexError, TypeError, KeyError) as error:
+            found = f"its inputs and attributes do not fit together ({error})"
+        reason = f"{reason}; {place}{found}" if reason else found
+    return [], reason
+
+
+def _explain_host(draft: Draft, first: int, node: Node, reason: str) -> None:
+    """Give the reason to those of the layers from number `first` on with which the host's part begins."""
+    for name in list(draft.layers)[first:]:
+        layer = draft.layers[name]
+        if layer.host and not any(draft.layers[source].host for source in layer.inputs):
+            draft.host_reasons[name] = f"{node.op_type} {node.name}: {reason}"
 
 
 def _node(state: Conversion, proto: onnx.NodeProto, wanted: set[str]) -> Node:

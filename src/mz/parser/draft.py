@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mz.graph import Layer, Reshape, Softmax
+from mz.graph import HostOp, Layer, Reshape, Softmax
 from mz.parser.node import Value, without_axis
 
 
@@ -30,6 +30,7 @@ class Draft:
     """Layers by provisional name, their arrays, who reads whom, and what happened to them.
 
     normalizations: convolutions that stand for nothing but constants.
+    host_reasons: why a layer, all of whose inputs come from the accelerator, runs on the host.
     """
 
     layers: dict[str, Layer] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class Draft:
     outputs: list[str] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
     normalizations: set[str] = field(default_factory=set)
+    host_reasons: dict[str, str] = field(default_factory=dict)
     _readers: dict[str, set[str]] = field(default_factory=dict)
     _absorbed: dict[str, str] = field(default_factory=dict)
     _count: int = 0
@@ -50,10 +52,10 @@ class Draft:
         params: Mapping[str, np.ndarray] | None = None,
         **fields: Any,
     ) -> str:
-        """Append a layer; it runs on the host if it is a softmax or follows a host layer. Returns its name."""
+        """Append a layer; it runs on the host if its kind must or it follows a host layer. Returns its name."""
         self._count += 1
         name = f"{kind.kind}#{self._count}"
-        host = kind is Softmax or any(self.layers[source].host for source in inputs)
+        host = kind in (Softmax, HostOp) or any(self.layers[source].host for source in inputs)
         self.layers[name] = kind(
             name=name,
             inputs=tuple(inputs),
@@ -82,6 +84,10 @@ class Draft:
     def note(self, layer: str, text: str) -> None:
         """Something worth telling about a layer."""
         self.notes.append((layer, text))
+
+    def readers(self, name: str) -> set[str]:
+        """The layers that read a tensor."""
+        return set(self._readers[name])
 
     def sole_reader(self, name: str, reader: str) -> bool:
         """Whether nothing but `reader` sees the tensor."""

@@ -39,10 +39,13 @@ def same_size(node: Node) -> str | None:
 
 
 def batch_kept(node: Node) -> str | None:
-    """The batch axis is left as it is."""
+    """The batch axis is left as it is; the one image of a batch may be picked."""
     axis = node.x.batch_axis
     if axis is None:
         return None
+    if node.op_type == "Gather" and node.axis(node.attribute("axis", 0)) == axis:
+        indices = node.constant(1)
+        return None if indices is not None and indices.size == 1 else ""
     if node.op_type in ("Split", "Gather"):
         return "" if node.axis(node.attribute("axis", 0)) == axis else None
     start, stop, _ = _ranges(node)[axis]
@@ -166,6 +169,44 @@ def transpose(node: Node, draft: Draft) -> Value:
             Transpose, [layer], without_axis(shape, batch_axis), [node.name], permutation=order
         )
     return Value(layer, shape, batch_axis)
+
+
+def blocks_divide(node: Node) -> str | None:
+    """The block size divides the channels (DepthToSpace, by its square) or height and width (SpaceToDepth)."""
+    _, channels, rows, columns = node.x.shape
+    block = node.attribute("blocksize")
+    whole = channels % block**2 if node.op_type == "DepthToSpace" else rows % block + columns % block
+    return None if whole == 0 else f"{list(node.x.shape)} in blocks of {block}"
+
+
+def _shuffled(
+    node: Node, draft: Draft, split: Sequence[int], order: tuple[int, ...], shape: Sequence[int]
+) -> Value:
+    """Reshape to `split`, transpose by `order`, reshape to `shape`; all without the batch axis."""
+    apart = draft.emit(Reshape, [draft.view(node.x, 0, node.name)], split, [node.name])
+    moved = tuple(split[axis] for axis in order)
+    turned = draft.emit(Transpose, [apart], moved, [node.name], permutation=order)
+    return Value(draft.emit(Reshape, [turned], shape, [node.name]), (1, *shape))
+
+
+def depth_to_space(node: Node, draft: Draft) -> Value:
+    """A reshape, a transpose and a reshape (in either mode)."""
+    _, channels, rows, columns = node.x.shape
+    block = node.attribute("blocksize")
+    depth = channels // block**2
+    shape = (depth, rows * block, columns * block)
+    if node.attribute("mode", "DCR") == "CRD":
+        return _shuffled(node, draft, (depth, block, block, rows, columns), (0, 3, 1, 4, 2), shape)
+    return _shuffled(node, draft, (block, block, depth, rows, columns), (2, 3, 0, 4, 1), shape)
+
+
+def space_to_depth(node: Node, draft: Draft) -> Value:
+    """A reshape, a transpose and a reshape."""
+    _, channels, rows, columns = node.x.shape
+    block = node.attribute("blocksize")
+    down, across = rows // block, columns // block
+    shape = (channels * block**2, down, across)
+    return _shuffled(node, draft, (channels, down, block, across, block), (2, 4, 0, 1, 3), shape)
 
 
 def _slice_layer(node: Node, draft: Draft, ranges: Sequence[tuple[int, int, int]]) -> Value:
@@ -320,6 +361,8 @@ RULES = {
     "Squeeze": _RESHAPE,
     "Unsqueeze": _RESHAPE,
     "Transpose": Rule(transpose, ON_TENSOR),
+    "DepthToSpace": Rule(depth_to_space, (*ON_MAP, blocks_divide)),
+    "SpaceToDepth": Rule(space_to_depth, (*ON_MAP, blocks_divide)),
     "Slice": Rule(slice_, (*ON_TENSOR, constant_settings, batch_kept, steps_forward)),
     "Split": Rule(split, (*ON_TENSOR, constant_settings, batch_kept)),
     "Gather": Rule(gather, (*ON_TENSOR, constant_settings, batch_kept, indices_in_steps)),

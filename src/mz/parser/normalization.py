@@ -1,4 +1,4 @@
-"""BatchNormalization, which becomes constants, and Softmax, with which the host's part begins."""
+"""BatchNormalization, which becomes constants; LRN, written out; Softmax, with which the host's part begins."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from mz.graph import Reshape, Softmax
+from mz.graph import Activation, Conv, Mul, Reshape, Softmax
 from mz.parser.draft import Draft
 from mz.parser.elementwise import affine
-from mz.parser.node import ON_TENSOR, Node, Rule, Value, constant_settings, first_output_only
+from mz.parser.node import ON_MAP, ON_TENSOR, Node, Rule, Value, constant_settings, first_output_only
 
 
 def in_inference_mode(node: Node) -> str | None:
@@ -35,6 +35,31 @@ def batch_normalization(node: Node, draft: Draft) -> Value:
     along_channels = (-1,) + (1,) * (len(node.x.shape) - 2)
     offset = bias - mean * factor
     return affine(node, draft, node.x, factor.reshape(along_channels), offset.reshape(along_channels))
+
+
+def base_above_zero(node: Node) -> str | None:
+    """The constant `bias` is above 0."""
+    bias = node.attribute("bias", 1.0)
+    return None if bias > 0 else f"{bias}"
+
+
+def local_response_normalization(node: Node, draft: Draft) -> Value:
+    """x * (bias + alpha/size * sum of x^2 over nearby channels)^-beta: two products, a convolution with a band of
+    constants, an activation.
+    """
+    x, size = draft.view(node.x, 0, node.name), int(node.attribute("size"))
+    shape = node.x.shape[1:]
+    before, after = (size - 1) // 2, size // 2
+    distance = np.arange(shape[0]) - np.arange(shape[0])[:, None]
+    band = np.where((-before <= distance) & (distance <= after), node.attribute("alpha", 1e-4) / size, 0.0)
+    arrays = {"kernel": band[:, :, None, None], "bias": np.zeros(shape[0])}
+    constants = (-float(node.attribute("beta", 0.75)), float(node.attribute("bias", 1.0)))
+    origin = [node.name]
+    square = draft.emit(Mul, [x, x], shape, origin)
+    near = draft.emit(Conv, [square], shape, origin, arrays, kernel_shape=(1, 1))
+    draft.normalizations.add(near)
+    scale = draft.emit(Activation, [near], shape, origin, function="power", constants=constants)
+    return Value(draft.emit(Mul, [x, scale], shape, origin), node.x.shape)
 
 
 def softmax(node: Node, draft: Draft) -> Value:
@@ -65,5 +90,6 @@ RULES = {
         batch_normalization,
         (*ON_TENSOR, batch_in_front, constant_settings, in_inference_mode, first_output_only),
     ),
+    "LRN": Rule(local_response_normalization, (*ON_MAP, base_above_zero)),
     "Softmax": Rule(softmax, (*ON_TENSOR, softmax_within_image)),
 }

@@ -112,6 +112,11 @@ def cut_model(path: Path, start_nodes: Sequence[str] = (), end_nodes: Sequence[s
     return cut
 
 
+def input_names(path: Path, start_nodes: Sequence[str] = ()) -> list[str]:
+    """The network's inputs, or those that it has when it begins at `start_nodes`. Raises UserError as `cut_model`."""
+    return [info.name for info in cut_model(path, start_nodes).graph.input]
+
+
 def input_shapes_for_one_image(
     model: onnx.ModelProto, path: Path, given: Mapping[str, Sequence[int]] | None = None
 ) -> dict[str, tuple[int, ...]]:
@@ -148,7 +153,8 @@ def input_shapes_for_one_image(
         if not dims or min(dims) < 1:
             found = [dim.dim_param or dim.dim_value or "?" for dim in tensor.shape.dim]
             raise UserError(
-                f"{path}: input {info.name!r} has the open shape {found}; set input_shapes under parser: in the YAML"
+                f"{path}: input {info.name!r} has the open shape {found}; give --input-shape, or set input_shapes "
+                "under parser: in the YAML"
             )
         if dims[0] != 1:
             raise UserError(

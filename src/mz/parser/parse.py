@@ -27,6 +27,7 @@ class ParseResult:
 
     input_names, output_names: ONNX tensor by the name of the layer that stands for it.
     notes: what was fused, folded or left as it is, and why; one line each, beginning with the layer's name.
+    host_reasons: why, by layer, for each that the host's part begins with of its own accord, in the order of layers.
     """
 
     graph: Graph
@@ -34,6 +35,7 @@ class ParseResult:
     input_names: dict[str, str]
     output_names: dict[str, str]
     notes: list[str]
+    host_reasons: dict[str, str]
 
 
 def parse(
@@ -71,12 +73,19 @@ def parse(
         input_names=dict(zip((layer.name for layer in graph.inputs), shapes, strict=True)),
         output_names=dict(zip(graph.outputs, (info.name for info in model.graph.output), strict=True)),
         notes=_notes(draft, names),
+        host_reasons=_host_reasons(draft, names),
     )
 
 
 def _stored(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Float32, contiguous, and the network's own."""
     return {key: np.array(array, np.float32, order="C") for key, array in arrays.items()}
+
+
+def _host_reasons(draft: Draft, names: Mapping[str, str]) -> dict[str, str]:
+    """The draft's reasons under final names, in the order of the layers."""
+    found = {draft.survivor(key): text for key, text in draft.host_reasons.items()}
+    return {names[key]: found[key] for key in names if key in found and draft.layers[key].host}
 
 
 def _notes(draft: Draft, names: Mapping[str, str]) -> list[str]:

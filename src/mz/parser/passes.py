@@ -7,7 +7,7 @@ weights is float64. `PASSES` is the order.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -18,15 +18,18 @@ from mz.graph import (
     Deconv,
     Dense,
     Elementwise,
+    HostOp,
     Layer,
     Pad,
     Reshape,
     Slice,
+    Transpose,
     Weighted,
 )
 from mz.graph.layers import UNBOUNDED
 from mz.parser.draft import Affine, Draft
 from mz.parser.moves import simplify_moves
+from mz.parser.placement import decode_boxes_on_host, leave_to_host
 
 
 def merge_affines(draft: Draft) -> None:
@@ -50,7 +53,7 @@ def fold_affines(draft: Draft) -> None:
     for layer in list(draft.layers.values()):
         if not isinstance(layer, Affine):
             continue
-        (source,) = draft.layers[layer.name].inputs
+        source = _behind_reshapes(draft, layer.name)
         before = draft.layers[source]
         names = ", ".join(layer.origin)
         reason = _not_foldable(draft, before, layer)
@@ -65,11 +68,11 @@ def fold_affines(draft: Draft) -> None:
         params["kernel"] = _scaled(before, params["kernel"].astype(np.float64), factor)
         params["bias"] = params["bias"].astype(np.float64) * factor + offset
         draft.note(source, f"{names} folded into its weights")
-        draft.absorb(layer.name, source)
+        draft.absorb(layer.name, draft.layers[layer.name].inputs[0])
 
 
 def lower_affines(draft: Draft) -> None:
-    """An affine that is left becomes a depthwise 1x1 convolution.
+    """An affine that is left becomes a depthwise 1x1 convolution; on the host, a product and a sum.
 
     Its channels are the axes up to the last along which the constants vary; a reshape around it makes them one.
     """
@@ -77,6 +80,9 @@ def lower_affines(draft: Draft) -> None:
         if not isinstance(layer, Affine):
             continue
         shape, params = layer.shape, draft.params.pop(layer.name)
+        if layer.host:
+            _apply_on_host(draft, layer, params)
+            continue
         varying = [axis for array in params.values() for axis in range(len(shape)) if array.shape[axis] > 1]
         depth = max([axis + 1 for axis in varying] or [1])
         channels = math.prod(shape[:depth])
@@ -97,16 +103,49 @@ def lower_affines(draft: Draft) -> None:
             draft.absorb(layer.name, conv)
 
 
+def _apply_on_host(draft: Draft, layer: Affine, params: Mapping[str, np.ndarray]) -> None:
+    """`factor * x + offset` by the operators Mul and Add."""
+    factor, offset = params["factor"], params["offset"]
+    origin = layer.origin
+    product = draft.emit(
+        HostOp,
+        layer.inputs,
+        layer.shape,
+        origin,
+        {"input1": factor},
+        operator="Mul",
+        constants=((1, factor.shape),),
+    )
+    total = HostOp(
+        name="",
+        inputs=(product,),
+        shape=layer.shape,
+        origin=origin,
+        host=True,
+        operator="Add",
+        constants=((1, offset.shape),),
+    )
+    draft.substitute(layer.name, total)
+    draft.params[layer.name] = {"input1": offset}
+    for name, idle in ((layer.name, not np.any(offset)), (product, bool(np.all(factor == 1.0)))):
+        (source,) = draft.layers[name].inputs
+        if idle and name not in draft.outputs:
+            draft.absorb(name, source)
+
+
 def fuse_clips(draft: Draft) -> None:
-    """A clip becomes the bounds of the layer before it: a weighted or element-wise one, unbounded, read by it alone."""
+    """A clip becomes the bounds of the layer before it: a weighted or element-wise one, unbounded, read by it alone.
+
+    Moves between the two are no hindrance.
+    """
     for layer in list(draft.layers.values()):
         if not isinstance(layer, Activation) or layer.function != "clip":
             continue
-        (source,) = draft.layers[layer.name].inputs
+        source = _behind_moves(draft, layer.name)
         before = draft.layers[source]
         if not isinstance(before, Weighted | Elementwise):
             draft.note(layer.name, f"stays a layer: no bounds can be put on the {before.kind} before it")
-        elif before.clip != UNBOUNDED or not draft.sole_reader(source, layer.name):
+        elif before.clip != UNBOUNDED or len(draft.readers(source)) > 1 or source in draft.outputs:
             draft.note(
                 layer.name,
                 f"stays a layer: the {before.kind} before it is clipped already or read elsewhere too",
@@ -115,7 +154,7 @@ def fuse_clips(draft: Draft) -> None:
             low, high = layer.constants
             draft.update(source, clip=(low, high))
             draft.note(source, f"{', '.join(layer.origin)} fused as its bounds")
-            draft.absorb(layer.name, source)
+            draft.absorb(layer.name, draft.layers[layer.name].inputs[0])
 
 
 def fold_pads(draft: Draft) -> None:
@@ -160,6 +199,8 @@ PASSES: tuple[Callable[[Draft], None], ...] = (
     simplify_moves,
     merge_affines,
     fold_affines,
+    decode_boxes_on_host,
+    leave_to_host,
     lower_affines,
     fuse_clips,
     fold_pads,
@@ -170,13 +211,32 @@ PASSES: tuple[Callable[[Draft], None], ...] = (
 """In this order: bounds come last because constants fold only into an unclipped layer."""
 
 
+def _behind_moves(draft: Draft, name: str) -> str:
+    """The layer whose numbers `name` reads through reshapes and transposes that nothing else reads."""
+    (source,) = draft.layers[name].inputs
+    while isinstance(layer := draft.layers[source], Reshape | Transpose) and draft.sole_reader(source, name):
+        name, (source,) = source, layer.inputs
+    return source
+
+
+def _behind_reshapes(draft: Draft, name: str) -> str:
+    """The convolution behind reshapes that leave its channels in front and that nothing else reads; else the input."""
+    (source,) = draft.layers[name].inputs
+    found = source
+    while isinstance(layer := draft.layers[found], Reshape) and draft.sole_reader(found, name):
+        name, (found,) = found, layer.inputs
+        if draft.layers[found].shape[:1] != layer.shape[:1]:
+            return source
+    return found if isinstance(draft.layers[found], Conv | Deconv) else source
+
+
 def _not_foldable(draft: Draft, before: Layer, layer: Affine) -> str | None:
     """Why the affine cannot go into the layer before it; None where it can."""
     if not isinstance(before, Weighted):
         return f"the {before.kind} before it has no weights"
     if before.clip != UNBOUNDED:
         return f"the {before.kind} before it is clipped"
-    if not draft.sole_reader(before.name, layer.name):
+    if len(draft.readers(before.name)) > 1 or before.name in draft.outputs:
         return f"the {before.kind} before it is read elsewhere too"
     axis = len(before.shape) - 1 if isinstance(before, Dense) else 0
     for array in draft.params[layer.name].values():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mz.parser import activations, convolution, elementwise, movement, normalization, pooling
+from collections.abc import Mapping
+
+from mz.parser import activations, convolution, elementwise, host, movement, normalization, pooling
 from mz.parser.node import Rule, message
 
 RULES: dict[str, Rule] = {
@@ -16,10 +18,26 @@ RULES: dict[str, Rule] = {
 """By ONNX operator type. Shape, and operators over constants alone, are worked out and need no rule."""
 
 
-def supported_operators() -> list[tuple[str, str, list[str]]]:
-    """(operator, what becomes of it, its constraints) for each operator, in alphabetical order."""
+HOST_RULES = host.RULES
+"""By ONNX operator type: what runs on the host where `RULES` has nothing for a node."""
+
+
+Row = tuple[str, str, list[str]]
+
+
+def supported_operators() -> list[Row]:
+    """(operator, what becomes of it, its constraints) for each that becomes layers, in alphabetical order."""
+    return _rows(RULES)
+
+
+def host_operators() -> list[Row]:
+    """As `supported_operators`, for those that run on the host as they are."""
+    return _rows(HOST_RULES)
+
+
+def _rows(rules: Mapping[str, Rule]) -> list[Row]:
     rows = []
-    for op_type, rule in sorted(RULES.items()):
+    for op_type, rule in sorted(rules.items()):
         assert rule.convert.__doc__
         what = " ".join(rule.convert.__doc__.split())
         rows.append((op_type, what, [message(constraint) for constraint in rule.constraints]))

@@ -6,7 +6,7 @@ from mz.quantize.compression import SHARES, Sensitivity, choose_four_bit, sensit
 from mz.quantize.quantizer import activation_quants, quantize
 from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
 from mz.quantize.sequential import Refinements, image_count, refine
-from mz.quantize.statistics import FloatRunner, Statistics, TensorStatistics, collect
+from mz.quantize.statistics import FloatRunner, Statistics, TensorStatistics, collect, images_at_once
 
 __all__ = [
     "RANGE_METHODS",
@@ -22,6 +22,7 @@ __all__ = [
     "choose_four_bit",
     "collect",
     "image_count",
+    "images_at_once",
     "quantize",
     "refine",
     "sensitivities",

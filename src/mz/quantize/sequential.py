@@ -7,6 +7,7 @@ earlier layers do wrong.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from mz.graph import Graph, Input, Params, Quantization, Weighted, WeightQuant
 from mz.quantize.bias_correction import corrected_bias
 from mz.quantize.covariance import patches, second_moments
 from mz.quantize.rounding import round_second_order
-from mz.quantize.statistics import FloatRunner
+from mz.quantize.statistics import FloatRunner, images_at_once
 from mz.quantize.weights import by_channel, from_channels, integers
 
 _LARGEST_TENSOR_BYTES = 192 << 20
@@ -58,7 +59,8 @@ def refine(
     among its taps. Scales of weights and activations stay as they are.
     """
     weighted = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
-    float_means = _mean_tensors(float_session, images, {layer.inputs[0] for layer in weighted})
+    chunk = images_at_once(4 * sum(math.prod(layer.shape) for layer in graph.layers))
+    float_means = _mean_tensors(float_session, images, {layer.inputs[0] for layer in weighted}, chunk)
     refined = Quantization(tensors=dict(quantization.tensors), weights=dict(quantization.weights))
     last_reader = {name: layer.name for layer in graph.layers for name in layer.inputs}
     live: dict[str, np.ndarray] = {}
@@ -114,7 +116,7 @@ def _refined(
 
 
 def _mean_tensors(
-    session: FloatRunner, images: Mapping[str, np.ndarray], names: set[str], chunk: int = 8
+    session: FloatRunner, images: Mapping[str, np.ndarray], names: set[str], chunk: int
 ) -> dict[str, np.ndarray]:
     """Mean over images of each named tensor: float64 [*shape]."""
     size = len(next(iter(images.values())))

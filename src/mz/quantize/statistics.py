@@ -80,6 +80,11 @@ Statistics = dict[str, TensorStatistics]
 """By tensor (layer) name."""
 
 
+def images_at_once(tensor_bytes: int) -> int:
+    """How many images may have all their tensors (so many bytes an image) in memory together."""
+    return max(1, _TAPS_BYTES // max(tensor_bytes, 1))
+
+
 def collect(
     session: FloatRunner, batches: Iterable[Mapping[str, np.ndarray]], tensor_bytes: int
 ) -> Statistics:
@@ -89,7 +94,7 @@ def collect(
     Raises UserError, naming the tensor, where the network gives a number that is not finite, or there is no image.
     """
     statistics: Statistics = {}
-    chunk = max(1, _TAPS_BYTES // max(tensor_bytes, 1))
+    chunk = images_at_once(tensor_bytes)
     for batch in batches:
         size = len(next(iter(batch.values())))
         for start in range(0, size, chunk):

@@ -3,6 +3,7 @@
 E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927) 209-212.
 R. G. Newcombe, Improved confidence intervals for the difference between binomial proportions based on paired data,
 Statistics in Medicine 17 (1998) 2635-2650: method 10.
+B. Efron, R. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13: percentile intervals.
 """
 
 from __future__ import annotations
@@ -65,6 +66,25 @@ def _correlation(both: int, only_a: int, only_b: int, neither: int) -> float:
 
 def _hypotenuse(x: float, y: float, phi: float) -> float:
     return math.sqrt(max(x * x - 2 * phi * x * y + y * y, 0.0))
+
+
+RESAMPLES = 1000
+"""How often the images are drawn anew for a metric that is no share of images."""
+
+
+def resampling_weights(count: int, resamples: int = RESAMPLES) -> np.ndarray:
+    """How often each of `count` images is drawn, with replacement, in each resample: float32 [resamples, count].
+
+    The same for the same count, so that two networks judged on the same images are compared in pairs.
+    """
+    rng = np.random.default_rng(0)
+    return rng.multinomial(count, np.full(count, 1 / count), resamples).astype(np.float32)
+
+
+def percentile_interval(values: np.ndarray) -> tuple[float, float]:
+    """The 2.5th and 97.5th percentile of a metric's values over the resamples; undefined ones (NaN) are left out."""
+    low, high = np.nanpercentile(values, (2.5, 97.5))
+    return float(low), float(high)
 
 
 def agreement(predictions_a: np.ndarray, predictions_b: np.ndarray) -> float:

@@ -8,13 +8,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mz.errors import UserError
-from mz.tasks.base import Evaluator, Task, TaskResult
+from mz.tasks.base import Evaluator, Task, TaskResult, degradation
 from mz.tasks.classification import Classification
+from mz.tasks.detection import Detection
+from mz.tasks.face_detection import FaceDetection
+from mz.tasks.outputs import Outputs
+from mz.tasks.segmentation import Segmentation
+from mz.tasks.text_orientation import TextOrientation
+from mz.tasks.text_recognition import TextRecognition, with_characters
 from mz.zoo import NetworkConfig
 from mz.zoo.locate import nearest
 
 TASKS: dict[str, Callable[[NetworkConfig], Task]] = {
     "classification": Classification,
+    "detection": Detection,
+    "face_detection": FaceDetection,
+    "outputs": Outputs,
+    "segmentation": Segmentation,
+    "text_orientation": TextOrientation,
+    "text_recognition": TextRecognition,
 }
 """By the name that a configuration's `network.task` has."""
 
@@ -28,4 +40,4 @@ def load(config: NetworkConfig) -> Task:
     return TASKS[name](config)
 
 
-__all__ = ["TASKS", "Evaluator", "Task", "TaskResult", "load"]
+__all__ = ["TASKS", "Evaluator", "Task", "TaskResult", "degradation", "load", "with_characters"]

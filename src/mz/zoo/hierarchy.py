@@ -122,7 +122,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Refuses what plain YAML lets pass: a key given twice (the last would win unseen), a key that is no text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

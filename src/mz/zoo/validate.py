@@ -40,7 +40,7 @@ def convert(resolved: Resolved, kind: type[T]) -> T:
 
 
 def _explain(message: str, keys: KeyPath, resolved: Resolved, kind: type) -> str:
-    expected = _type_at(inspect.type_info(kind), keys)
+    expected = _type_at(inspect.type_info(kind), keys, resolved.data)
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", message):
         keys = (*keys, unknown[1])
         names = _fields(expected)
@@ -50,7 +50,7 @@ def _explain(message: str, keys: KeyPath, resolved: Resolved, kind: type) -> str
         detail = "this key is required"
     elif message.startswith("Invalid "):
         value = _value_at(resolved.data, keys)
-        choices = _choices(expected) or _choices(_type_at(inspect.type_info(kind), keys[:-1]))
+        choices = _choices(expected) or _choices(_type_at(inspect.type_info(kind), keys[:-1], resolved.data))
         detail = (
             f"{value!r} is not one of {', '.join(map(str, choices))}{nearest(str(value), map(str, choices))}"
         )
@@ -78,7 +78,7 @@ def _keys(where: str, data: Any, info: inspect.Type) -> KeyPath:
     for token in re.findall(r"\.?([^.\[\]]+)|(\[\d+\])|(\[\.\.\.\])", where):
         field, index, free = token
         if free:
-            value, entry = _value_at(data, tuple(keys)), _type_at(info, (*keys, "*"))
+            value, entry = _value_at(data, tuple(keys)), _type_at(info, (*keys, "*"), data)
             field = next((key for key, item in value.items() if not _converts(item, entry)), "...")
         keys.append(field or index)
     return tuple(keys)
@@ -105,11 +105,11 @@ def _value_at(data: Any, keys: KeyPath) -> Any:
     return data
 
 
-def _type_at(info: inspect.Type, keys: KeyPath) -> inspect.Type | None:
-    """The type that the schema wants at a key path; unions are taken for their part that is not null."""
+def _type_at(info: inspect.Type, keys: KeyPath, data: Any) -> inspect.Type | None:
+    """The type that the schema wants at a key path of the data."""
     found: inspect.Type | None = info
-    for key in keys:
-        found = _plain(found)
+    for place, key in enumerate(keys):
+        found = _plain(found, _value_at(data, keys[:place]))
         if isinstance(found, inspect.StructType):
             found = next((field.type for field in found.fields if field.encode_name == key), None)
         elif isinstance(found, inspect.DictType):
@@ -120,12 +120,21 @@ def _type_at(info: inspect.Type, keys: KeyPath) -> inspect.Type | None:
             found = found.item_types[0]
         else:
             return None
-    return _plain(found)
+    return _plain(found, _value_at(data, keys))
 
 
-def _plain(info: inspect.Type | None) -> inspect.Type | None:
+def _plain(info: inspect.Type | None, value: Any) -> inspect.Type | None:
+    """Without bounds; of a union, the part that is not null, and of several structs the one that the tag names.
+
+    A union whose tag names none of them stays as it is.
+    """
     if isinstance(info, inspect.UnionType):
-        return next((part for part in info.types if not isinstance(part, inspect.NoneType)), None)
+        parts = [part for part in info.types if not isinstance(part, inspect.NoneType)]
+        structs = [part for part in parts if isinstance(part, inspect.StructType)]
+        if len(structs) <= 1:
+            return parts[0]
+        tagged = value if isinstance(value, Mapping) else {}
+        return next((part for part in structs if tagged.get(part.tag_field) == part.tag), info)
     return info.type if isinstance(info, inspect.Metadata) else info
 
 
@@ -136,6 +145,8 @@ def _fields(info: inspect.Type | None) -> list[str]:
 def _choices(info: inspect.Type | None) -> list[Any]:
     if isinstance(info, inspect.LiteralType):
         return list(info.values)
+    if isinstance(info, inspect.UnionType):
+        return [choice for part in info.types for choice in _choices(part)]
     return [info.tag] if isinstance(info, inspect.StructType) and info.tag is not None else []
 
 

@@ -1,0 +1,82 @@
+"""The host's part of a graph: fed with the accelerator's own tensors, it gives what the whole graph gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mz.engines.float_ort import FloatSession, HostSession
+from mz.engines.lower_host import WHOLE_INPUTS
+from mz.graph import Activation, Add, Graph, HostOp, Input, Softmax
+
+
+def host(name: str, operator: str, inputs: tuple[str, ...], shape=(3, 4), attributes=(), constants=()):
+    return HostOp(
+        name=name,
+        inputs=inputs,
+        shape=shape,
+        host=True,
+        operator=operator,
+        attributes=attributes,
+        constants=constants,
+    )
+
+
+GRAPH = Graph(
+    "mixed",
+    (
+        Input(name="x", inputs=(), shape=(3, 4)),
+        Activation(name="a", inputs=("x",), shape=(3, 4), function="tanh"),
+        Softmax(name="s", inputs=("a",), shape=(3, 4), axis=1, host=True),
+        Add(name="b", inputs=("a", "x"), shape=(3, 4)),
+        host("d", "Div", ("b", "s")),
+        host("e", "Sub", ("d",), constants=((0, (4,)),)),
+    ),
+    ("b", "e", "a"),
+)
+PARAMS = {"e": {"input0": np.arange(4, dtype=np.float32)}}
+
+
+def test_a_tensor_may_be_read_on_both_sides_and_leave_as_well() -> None:
+    x = np.random.default_rng(0).standard_normal((5, 3, 4)).astype(np.float32)
+    whole = FloatSession(GRAPH, PARAMS, taps=["a"], threads=1).run({"x": x})
+    assert GRAPH.accelerator_outputs() == ("a", "b")
+    found = HostSession(GRAPH, PARAMS, threads=1).run({name: whole[name] for name in ("a", "b")})
+    assert list(found) == ["b", "e", "a"]
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, whole[name])
+
+
+def run(layer: HostOp, x: np.ndarray, params=None) -> np.ndarray:
+    graph = Graph("one", (Input(name="x", inputs=(), shape=x.shape[1:]), layer), (layer.name,))
+    return FloatSession(graph, {layer.name: params or {}}, threads=1).run({"x": x})[layer.name]
+
+
+def test_constants_stand_in_their_places() -> None:
+    x = np.full((2, 2), 2, np.float32)
+    layer = host("y", "Where", ("x",), (2,), constants=((0, (2,)), (1, (2,))))
+    params = {"input0": np.float32([1, 0]), "input1": np.float32([7, 8])}
+    np.testing.assert_array_equal(run(layer, x, params), [[7, 2], [7, 2]])
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes", "expected"),
+    [
+        ("ReduceSum", {"axes": (2,), "keepdims": 0}, [[3, 12]]),
+        ("Gather", {"axis": 2, "indices": (2, 0)}, [[[2, 0], [5, 3]]]),
+        ("Expand", {"shape": (1, 2, 3)}, [[[0, 1, 2], [3, 4, 5]]]),
+        ("Tile", {"repeats": (1, 1, 2)}, [[[0, 1, 2, 0, 1, 2], [3, 4, 5, 3, 4, 5]]]),
+        ("ArgMax", {"axis": 2, "keepdims": 0}, [[2, 2]]),
+        ("Cast", {"to": 9}, [[[0, 1, 1], [1, 1, 1]]]),
+        ("Not", {}, [[[1, 0, 0], [0, 0, 0]]]),
+    ],
+)
+def test_tensors_are_float_whatever_the_operator_wants(operator, attributes, expected) -> None:
+    x = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    found = run(host("y", operator, ("x",), np.shape(expected)[1:], tuple(attributes.items())), x)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.float32(expected))
+
+
+def test_every_operator_with_whole_inputs_is_tested_here() -> None:
+    assert set(WHOLE_INPUTS) == {"ReduceSum", "Gather", "Expand", "Tile"}

@@ -1,0 +1,180 @@
+"""Operators that run on the host as they are, what else is left to the host, and how much that leaves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.parser.networks import kinds, op, weights
+
+from mz.graph import Graph, HostOp
+from mz.parser.host import BROADCAST, REDUCTIONS, RULES, UNARY
+
+X = ["N", 4, 6, 7]
+TRUTH = {"And", "Or", "Xor"}
+LOGIC = TRUTH | {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Where"}
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.asarray(values, np.int64)
+
+
+def of_kind(result, kind: str) -> list:
+    return [layer for layer in result.graph.layers if layer.kind == kind]
+
+
+@pytest.mark.parametrize("operator", sorted(set(UNARY) - {"Not", "IsNaN"}))
+def test_functions_of_one_tensor(proven, operator) -> None:
+    nodes = [op("Softmax", "x", "s"), op(operator, "s")]
+    result = proven(nodes, X, at_least_db=100)
+    assert result.graph.layers[-1].host
+
+
+@pytest.mark.parametrize("operator", sorted(set(BROADCAST) - LOGIC))
+@pytest.mark.parametrize("other", [X, ["N", 1, 6, 1]])
+def test_two_tensors(proven, operator, other) -> None:
+    nodes = [op("Sigmoid", "z", "s"), op("Softmax", "x", "t"), op(operator, "t s")]
+    result = proven(nodes, {"x": X, "z": other}, at_least_db=100)
+    assert result.graph.layers[-1].host
+
+
+@pytest.mark.parametrize("operator", ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
+def test_comparisons_give_numbers(proven, operator) -> None:
+    nodes = [op(operator, "x k", "c"), op("Not", "c", "n"), op("Cast", "n", to=1)]
+    proven(nodes, X, {"k": 0.1})
+
+
+def test_choice_by_truth(proven) -> None:
+    nodes = [
+        *(op("Greater", "x k", "a"), op("Less", "x j", "b"), op("Or", "a b", "c"), op("Xor", "c b", "d")),
+        *(op("And", "d c", "e"), op("Where", "e x k")),
+    ]
+    assert proven(nodes, X, {"k": 0.3, "j": -0.3}).graph.coverage().accelerator_layers == 0
+
+
+@pytest.mark.parametrize("operator", REDUCTIONS)
+@pytest.mark.parametrize("axes", [[1], [-1], [1, 3], [0, 2]])
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_reductions(proven, operator, axes, keepdims) -> None:
+    nodes = [op("Sigmoid", "x", "s")]
+    if operator == "ReduceSum":
+        proven([*nodes, op(operator, "s a", keepdims=keepdims)], X, {"a": ints(*axes)}, at_least_db=100)
+    proven([*nodes, op(operator, "s", axes=axes, keepdims=keepdims)], [1, *X[1:]], opset=12, at_least_db=100)
+
+
+def test_indices_of_the_largest(proven) -> None:
+    for keepdims in (0, 1):
+        nodes = [op("ArgMax", "x", "a", axis=1, keepdims=keepdims), op("Cast", "a", to=1)]
+        assert kinds(proven(nodes, X)) == ["host_op"]
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [([1, 3, 5, 6], [1, 3, 6, 2]), ([1, 5, 6], [1, 6, 2]), ([2, 5, 6], [1, 6, 2])]
+)
+def test_products_of_tensors(proven, left, right) -> None:
+    nodes = [
+        op("Reshape", "x l", "a"),
+        op("Reshape", "z r", "b"),
+        op("MatMul", "a b"),
+    ]
+    inputs = {"x": [1, int(np.prod(left))], "z": [1, int(np.prod(right))]}
+    result = proven(nodes, inputs, {"l": ints(*left), "r": ints(*right)})
+    (product,) = of_kind(result, "host_op")
+    coverage = result.graph.coverage()
+    assert coverage.macs == np.prod(product.shape) * left[-1] and coverage.macs_percent == 0
+
+
+def test_a_product_with_a_stack_of_constants(proven) -> None:
+    result = proven(op("MatMul", "x w"), X, {"w": weights(4, 7, 3)})
+    assert [layer.constants for layer in of_kind(result, "host_op")] == [((1, (4, 7, 3)),)]
+    assert result.graph.coverage().macs == 4 * 6 * 3 * 7
+
+
+@pytest.mark.parametrize("axis", [1, 2, -1])
+@pytest.mark.parametrize("indices", [ints(2, 0, 0), ints(2, 0), np.asarray([[0, 2], [1, 1]])])
+def test_gather_in_any_order(proven, axis, indices) -> None:
+    assert kinds(proven(op("Gather", "x i", axis=axis), X, {"i": indices}))[-1] == "host_op"
+
+
+def test_layer_normalization(proven) -> None:
+    constants = {"s": weights(7), "b": weights(7, seed=1)}
+    assert kinds(proven(op("LayerNormalization", "x s b"), X, constants)) == ["host_op"]
+    assert kinds(proven(op("LayerNormalization", "x s", axis=-1, epsilon=0.1), X, constants)) == ["host_op"]
+    nodes = [
+        *(op("ReduceMean", "x", "m", axes=[-1]), op("Sub", "x m", "d"), op("Pow", "d two", "p")),
+        *(op("ReduceMean", "p", "v", axes=[-1]), op("Add", "v e", "w"), op("Sqrt", "w", "r")),
+        *(op("Div", "d r", "n"), op("Mul", "n s", "g"), op("Add", "g b")),
+    ]
+    written_out = proven(nodes, ["N", 5, 7], constants | {"two": 2, "e": 1e-5})
+    assert written_out.graph.coverage().accelerator_layers == 0
+    assert list(written_out.host_reasons) == [written_out.graph.layers[1].name]
+
+
+def test_other_normalizations(proven) -> None:
+    constants = {"s": weights(4), "b": weights(4, seed=1)}
+    assert kinds(proven(op("InstanceNormalization", "x s b"), X, constants)) == ["host_op"]
+    assert kinds(proven(op("LpNormalization", "x", axis=1), X)) == ["host_op"]
+    assert kinds(proven(op("LogSoftmax", "x", axis=1), X)) == ["host_op"]
+
+
+@pytest.mark.parametrize(("size", "channels"), [(5, 8), (7, 8), (3, 2)])
+def test_local_response_normalization_stays_on_the_accelerator(proven, size, channels) -> None:
+    nodes = [op("LRN", "x", "l", size=size, alpha=0.7, beta=0.75, bias=2.0), op("Conv", "l w")]
+    result = proven(nodes, ["N", channels, 3, 4], {"w": weights(2, channels, 1, 1)})
+    assert kinds(result) == ["mul", "conv", "activation", "mul", "conv"]
+    assert not any(layer.host for layer in result.graph.layers)
+
+
+def test_repetition(proven) -> None:
+    assert kinds(proven(op("Expand", "x s"), ["N", 4, 1, 7], {"s": ints(1, 4, 6, 1)})) == ["host_op"]
+    assert kinds(proven(op("Tile", "x r"), X, {"r": ints(1, 2, 1, 3)})) == ["host_op"]
+    assert kinds(proven([op("Expand", "x s", "e"), op("Relu", "e")], X, {"s": ints(1)})) == ["activation"]
+
+
+def test_what_follows_a_host_layer_is_on_the_host_and_the_rest_is_not(proven) -> None:
+    nodes = [
+        *(op("Conv", "x w", "a"), op("Relu", "a", "r"), op("ReduceMean", "r", "m", axes=[1])),
+        *(op("Sub", "r m", "d"), op("Conv", "r w2", "b"), op("Conv", "d w2", "c"), op("Add", "b c")),
+    ]
+    result = proven(nodes, X, {"w": weights(5, 4, 1, 1), "w2": weights(3, 5, 1, 1, seed=1)})
+    graph = result.graph
+    assert [layer.host for layer in graph.layers[1:]] == [False, True, True, False, True, True]
+    assert graph.accelerator_outputs() == ("conv1", "conv2")
+    assert list(result.host_reasons) == ["host1"] and "ReduceMean_m" in result.host_reasons["host1"]
+    coverage = graph.coverage()
+    assert coverage.layers == 6 and coverage.accelerator_layers == 2
+    assert coverage.macs_percent == pytest.approx(100 * (20 + 15) / (20 + 15 + 15))
+
+
+def test_box_decoding_runs_on_the_host(proven) -> None:
+    """Scaled offsets times priors plus priors, as detectors write it: all behind the convolution is the host's."""
+    nodes = [
+        *(
+            op("Conv", "x w", "c"),
+            op("Transpose", "c", "t", perm=[0, 2, 3, 1]),
+            op("Reshape", "t shape", "o"),
+        ),
+        *(op("Mul", "o tenth", "s"), op("Exp", "s", "e"), op("Mul", "e size", "b"), op("Add", "b place")),
+    ]
+    constants = {"w": weights(4, 4, 1, 1), "shape": ints(1, -1, 4), "tenth": 0.1}
+    constants |= {"size": weights(1, 42, 4), "place": weights(1, 42, 4, seed=1)}
+    result = proven(nodes, X, constants)
+    assert [layer.name for layer in result.graph.layers if not layer.host] == ["input_layer1", "conv1"]
+    assert "differ from place to place" in next(iter(result.host_reasons.values()))
+
+
+def test_constants_by_place_before_a_convolution_are_no_box_decoding(proven) -> None:
+    """A mean image is subtracted on the accelerator."""
+    nodes = [op("Sub", "x mean", "d"), op("Conv", "d w")]
+    result = proven(nodes, X, {"mean": weights(1, 4, 6, 7), "w": weights(2, 4, 3, 3)})
+    assert not any(layer.host for layer in result.graph.layers)
+
+
+def test_a_host_layer_knows_its_place_and_survives_json(proven) -> None:
+    graph = proven(op("MatMul", "x w"), X, {"w": weights(4, 7, 3)}).graph
+    assert Graph.from_dict(graph.to_dict()) == graph
+    with pytest.raises(ValueError, match="runs on the host alone"):
+        HostOp(name="a", inputs=(), shape=(1,), operator="Exp")
+
+
+def test_every_host_operator_says_what_it_is() -> None:
+    assert all(rule.convert.__doc__ for rule in RULES.values())
