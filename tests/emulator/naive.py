@@ -190,6 +190,15 @@ def _elu(x: float, alpha: float) -> float:
     return x if x >= 0 else alpha * math.expm1(x)
 
 
+def _power(base: float, exponent: float) -> float:
+    if not exponent.is_integer():
+        base = max(base, 0.0)
+    try:
+        return base**exponent
+    except (OverflowError, ZeroDivisionError):
+        return math.copysign(math.inf, base) if exponent % 2 == 1 else math.inf
+
+
 FUNCTIONS = {
     "sigmoid": _sigmoid,
     "hard_sigmoid": lambda x, alpha, beta: clamp(alpha * x + beta, 0.0, 1.0),
@@ -200,6 +209,7 @@ FUNCTIONS = {
     "celu": lambda x, alpha: x if x >= 0 else alpha * math.expm1(x / alpha),
     "softplus": _softplus,
     "tanh": math.tanh,
+    "power": lambda x, exponent, offset: _power(x + offset, exponent),
     "clip": lambda x, low, high: clamp(x, low, high),
     "gelu": lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))),
     "gelu_tanh": lambda x: 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),

@@ -28,12 +28,14 @@ from mz.graph import Graph, Params, Precision, Quantization, Weighted
 from mz.quantize import (
     SHARES,
     Recipe,
+    Refinements,
     choose_four_bit,
     collect,
     image_count,
     images_at_once,
     quantize,
     refine,
+    rounds_to_second_order,
     sensitivities,
 )
 from mz.report.statistics import SnrMeter
@@ -107,17 +109,7 @@ def optimize(
                 seed=plan.seed,
                 layer_done=lambda name: advance(1),
             )
-    weighted = len(quantization.weights)
-    steps.append(
-        _refinement_step(
-            "rounding", refinements.rounding, f"{weighted} layers, second order, {wanted} images"
-        )
-    )
-    steps.append(
-        _refinement_step(
-            "bias correction", refinements.bias_correction, f"{weighted} layers, {wanted} images"
-        )
-    )
+    steps += _refinement_steps(graph, quantization, refinements, wanted)
     steps += plan.refused
 
     noise = layer_noise(graph, params, quantization, {feed: sample[feed][:NOISE_IMAGES]})
@@ -215,8 +207,31 @@ def _ranges_step(recipe: Recipe) -> Step:
     return Step("ranges", True, True, f"activations by {method}, weights by {weights}, {recipe.precision}")
 
 
-def _refinement_step(name: str, asked: bool, note: str) -> Step:
-    return Step(name, asked, asked, note if asked else "begins at optimization level 1")
+def _refinement_steps(
+    graph: Graph, quantization: Quantization, asked: Refinements, images: int
+) -> list[Step]:
+    """The lines of rounding and bias correction. Layers that keep nearest rounding are named."""
+    later = "begins at optimization level 1"
+    nearest = [
+        layer.name
+        for layer in graph.layers
+        if isinstance(layer, Weighted)
+        and layer.name in quantization.weights
+        and not rounds_to_second_order(layer, quantization.weights[layer.name].kernel.shape)
+    ]
+    weighted = len(quantization.weights)
+    note = f"{weighted - len(nearest)} layers, second order, {images} images"
+    if nearest:
+        note += f"; to nearest: {', '.join(nearest)}"
+    return [
+        Step("rounding", asked.rounding, asked.rounding, note if asked.rounding else later),
+        Step(
+            "bias correction",
+            asked.bias_correction,
+            asked.bias_correction,
+            f"{weighted} layers, {images} images" if asked.bias_correction else later,
+        ),
+    ]
 
 
 def _listed(layers: list[tuple[str, float]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mz.quantize.compression import SHARES, Sensitivity, choose_four_bit, sensitivities
 from mz.quantize.quantizer import activation_quants, quantize
 from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
-from mz.quantize.sequential import Refinements, image_count, refine
+from mz.quantize.sequential import Refinements, image_count, refine, rounds_to_second_order
 from mz.quantize.statistics import FloatRunner, Statistics, TensorStatistics, collect, images_at_once
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "images_at_once",
     "quantize",
     "refine",
+    "rounds_to_second_order",
     "sensitivities",
 ]

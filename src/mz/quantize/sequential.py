@@ -17,7 +17,7 @@ from mz.emulator import layer_constants
 from mz.emulator.kernels import run_kernel
 from mz.emulator.numerics import quantize as quantize_input
 from mz.emulator.numerics import weight_max
-from mz.graph import Graph, Input, Params, Quantization, Weighted, WeightQuant
+from mz.graph import Deconv, Graph, Input, Params, Quantization, Weighted, WeightQuant
 from mz.quantize.bias_correction import corrected_bias
 from mz.quantize.covariance import patches, second_moments
 from mz.quantize.rounding import round_second_order
@@ -25,6 +25,7 @@ from mz.quantize.statistics import FloatRunner, images_at_once
 from mz.quantize.weights import by_channel, from_channels, integers
 
 _LARGEST_TENSOR_BYTES = 192 << 20
+MOST_WEIGHTS_A_CHANNEL = 8192
 _FEWEST_IMAGES, _MOST_IMAGES = 16, 256
 
 
@@ -84,6 +85,13 @@ def refine(
     return refined
 
 
+def rounds_to_second_order(layer: Weighted, kernel_shape: tuple[int, ...]) -> bool:
+    """Whether second-order rounding is done: not for transposed convolutions, whose patches overlap in the output, nor
+    for so many weights an output channel that their second moments would take too long (and gigabytes).
+    """
+    return not isinstance(layer, Deconv) and math.prod(kernel_shape[1:]) <= MOST_WEIGHTS_A_CHANNEL
+
+
 def _refined(
     layer: Weighted,
     params: Params,
@@ -96,7 +104,9 @@ def _refined(
     weight, tensor = quantization.weights[layer.name], quantization.tensors[layer.inputs[0]]
     kernel, bias = params[layer.name]["kernel"], params[layer.name]["bias"]
     centred = x - tensor.zero_point
-    if refinements.rounding and (samples := patches(layer, centred, rng)) is not None:
+    if refinements.rounding and rounds_to_second_order(layer, kernel.shape):
+        samples = patches(layer, centred, rng)
+        assert samples is not None
         rows = by_channel(layer, kernel).astype(np.float64)
         groups = len(samples)
         q = round_second_order(
