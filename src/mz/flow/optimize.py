@@ -29,6 +29,7 @@ from mz.quantize import (
     SHARES,
     Recipe,
     Refinements,
+    Statistics,
     choose_four_bit,
     collect,
     image_count,
@@ -65,29 +66,8 @@ def optimize(
 
     dataset = data.open_calibration(config, options.calib_path, plan.calib_count)
     note(f"calibration: {len(dataset)} images of {dataset.name}")
-    feed = only_input(graph)
-    task = tasks.load(config)
-
-    def batches(label: str) -> Iterator[dict[str, np.ndarray]]:
-        with progress(label, len(dataset)) as advance:
-            for images, _ in data.batches(dataset, task.preprocess_batch, plan.batch_size):
-                yield {feed: images}
-                advance(len(images))
-
-    inside = [layer.name for layer in graph.layers if not layer.host]
-    session = FloatSession(graph, params, taps=inside)
-    images: list[np.ndarray] = []
-    wanted = image_count(graph, len(dataset))
-
-    def kept() -> Iterator[Mapping[str, np.ndarray]]:
-        for batch in batches("calibration"):
-            if sum(map(len, images)) < wanted:
-                images.append(batch[feed])
-            yield batch
-
-    tensor_bytes = 4 * sum(math.prod(graph[name].shape) for name in inside)
-    statistics = collect(session, kept(), tensor_bytes)
-    sample = {feed: np.concatenate(images)[:wanted]}
+    session, statistics, sample = _calibrate(graph, params, dataset, tasks.load(config), plan, progress)
+    wanted = len(next(iter(sample.values())))
 
     steps = [_ranges_step(plan.recipe)]
     recipe = plan.recipe
@@ -112,16 +92,17 @@ def optimize(
     steps += _refinement_steps(graph, quantization, refinements, wanted)
     steps += plan.refused
 
-    noise = layer_noise(graph, params, quantization, {feed: sample[feed][:NOISE_IMAGES]})
+    noise = layer_noise(graph, params, quantization, _some(sample, NOISE_IMAGES))
     worst = sorted(noise["layers"].items(), key=lambda item: item[1])[:3]
     note(f"output SNR on calibration images {noise['output_db']:.1f} dB; noisiest layers " + _listed(worst))
+    set_name = options.calib_path.name if options.calib_path else dataset.name
     described = recipe.to_dict(graph) | {
         "optimization_level": plan.optimization_level,
         "compression_level": plan.compression_level,
         "rounding": "second_order" if refinements.rounding else "nearest",
         "bias_correction": refinements.bias_correction,
         "hw_arch": arch.name,
-        "calibration": {"dataset": dataset.name, "count": len(dataset), "batch_size": plan.batch_size},
+        "calibration": {"dataset": set_name, "count": len(dataset), "batch_size": plan.batch_size},
         "seed": plan.seed,
     }
     report = dict(archive.report) | {
@@ -141,6 +122,46 @@ def optimize(
         artefacts={},
     )
     return OptimizeResult(optimized, tuple(steps), described)
+
+
+def _calibrate(
+    graph: Graph,
+    params: Params,
+    dataset: data.Dataset,
+    task: tasks.Task,
+    plan: Plan,
+    progress: Progress,
+) -> tuple[FloatSession, Statistics, dict[str, np.ndarray]]:
+    """One pass over the calibration set: the float session with all tensors tapped, their statistics, and the images
+    that later steps look at again, evenly spaced over the set.
+    """
+    feed = only_input(graph)
+    inside = [layer.name for layer in graph.layers if not layer.host]
+    session = FloatSession(graph, params, taps=inside)
+    wanted = image_count(graph, len(dataset))
+    places = np.arange(wanted) * len(dataset) // wanted
+    kept: list[np.ndarray] = []
+
+    def batches() -> Iterator[dict[str, np.ndarray]]:
+        start = 0
+        with progress("calibration", len(dataset)) as advance:
+            for images, _ in data.batches(dataset, task.preprocess_batch, plan.batch_size):
+                stop = start + len(images)
+                kept.append(images[places[(places >= start) & (places < stop)] - start])
+                yield {feed: images}
+                advance(len(images))
+                start = stop
+
+    tensor_bytes = 4 * sum(math.prod(graph[name].shape) for name in inside)
+    statistics = collect(session, batches(), tensor_bytes)
+    return session, statistics, {feed: np.concatenate(kept)}
+
+
+def _some(images: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """At most `count` of the images, evenly spaced."""
+    size = len(next(iter(images.values())))
+    chosen = np.arange(min(count, size)) * size // min(count, size)
+    return {name: value[chosen] for name, value in images.items()}
 
 
 def layer_noise(
@@ -178,7 +199,7 @@ def _compress(
     progress: Progress,
 ) -> tuple[Recipe, Step, list[Any]]:
     """Puts the least sensitive layers' weights to 4 bits; a layer that the script gives a precision keeps it."""
-    images = {name: value[:SENSITIVITY_IMAGES] for name, value in sample.items()}
+    images = _some(sample, SENSITIVITY_IMAGES)
     weighted = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
     with progress("sensitivity", len(weighted), "layers") as advance:
         found = sensitivities(
