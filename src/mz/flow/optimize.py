@@ -27,6 +27,7 @@ from mz.flow.recipe import Plan, in_force, plan_recipe, script_settings
 from mz.graph import Graph, Params, Precision, Quantization, Weighted
 from mz.quantize import (
     SHARES,
+    ActivationRange,
     Recipe,
     Refinements,
     Statistics,
@@ -34,6 +35,7 @@ from mz.quantize import (
     collect,
     image_count,
     images_at_once,
+    output_noise_by_method,
     quantize,
     refine,
     rounds_to_second_order,
@@ -69,7 +71,8 @@ def optimize(
     session, statistics, sample = _calibrate(graph, params, dataset, tasks.load(config), plan, progress)
     wanted = len(next(iter(sample.values())))
 
-    steps = [_ranges_step(plan.recipe)]
+    plan, tried = _with_range_method(graph, params, statistics, plan, sample)
+    steps = [_ranges_step(plan.recipe, tried)]
     recipe = plan.recipe
     if plan.compression_level:
         recipe, step, found = _compress(graph, params, statistics, plan, settings, sample, progress)
@@ -222,10 +225,25 @@ def _compress(
     return dataclasses.replace(plan.recipe, layer_precisions=precisions), step, found
 
 
-def _ranges_step(recipe: Recipe) -> Step:
+def _with_range_method(
+    graph: Graph, params: Params, statistics: Statistics, plan: Plan, sample: Mapping[str, np.ndarray]
+) -> tuple[Plan, dict[str, float]]:
+    """The plan with the range method that measures best where it leaves the choice open, and what each one measured."""
+    if plan.recipe.activation_range.method != "auto" or plan.recipe.precision.activation_bits > 8:
+        return plan, {}
+    tried = output_noise_by_method(graph, params, statistics, plan.recipe, _some(sample, NOISE_IMAGES))
+    method = max(tried, key=lambda name: tried[name])
+    recipe = dataclasses.replace(plan.recipe, activation_range=ActivationRange(method))
+    return dataclasses.replace(plan, recipe=recipe), tried
+
+
+def _ranges_step(recipe: Recipe, tried: Mapping[str, float]) -> Step:
     weights = "least squares" if recipe.weight_search else "largest weight"
-    method = {"auto": "least error", "min_max": "min/max"}[recipe.activation_range.method]
-    return Step("ranges", True, True, f"activations by {method}, weights by {weights}, {recipe.precision}")
+    names = {"auto": "min/max", "l3": "least cubes", "mse": "least squares", "min_max": "min/max"}
+    method = names[recipe.activation_range.method]
+    others = [f"{names[name]} {db:.1f} dB" for name, db in tried.items()]
+    note = f"activations by {method}" + (f" ({', '.join(others)})" if others else "")
+    return Step("ranges", True, True, f"{note}, weights by {weights}, {recipe.precision}")
 
 
 def _refinement_steps(

@@ -1,0 +1,55 @@
+"""Which range method a network gets is measured on its outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from tests.quantize.networks import images, residual_network
+
+from mz.emulator import NumpySession
+from mz.engines.float_ort import FloatSession
+from mz.graph import Precision
+from mz.quantize import ActivationRange, Recipe, collect, output_noise_by_method, quantize
+from mz.quantize.range_choice import CANDIDATES
+
+
+def measured(recipe: Recipe, outlier: float = 1.0) -> dict[str, float]:
+    graph, params = residual_network()
+    x = images(24)
+    name = next(iter(x))
+    x[name][0, 0, 0, 0] *= outlier
+    session = FloatSession(graph, params, taps=[layer.name for layer in graph.layers])
+    return output_noise_by_method(graph, params, collect(session, [x], 1), recipe, x)
+
+
+def test_every_candidate_is_measured_as_the_emulator_would():
+    graph, params = residual_network()
+    x = images(24)
+    session = FloatSession(graph, params, taps=[layer.name for layer in graph.layers])
+    statistics = collect(session, [x], 1)
+    found = output_noise_by_method(graph, params, statistics, Recipe(), x)
+    assert tuple(found) == CANDIDATES
+    recipe = Recipe(
+        precision=Precision(8, 16), activation_range=ActivationRange("min_max"), weight_search=False
+    )
+    quantization = quantize(graph, params, statistics, recipe)
+    integers, real = NumpySession(graph, params, quantization).run(x), session.run(x)
+    decibels = []
+    for name in graph.accelerator_outputs():
+        error = quantization.tensors[name].dequantize(integers[name]) - real[name]
+        decibels.append(10 * np.log10(np.square(real[name]).sum() / np.square(error).sum()))
+    np.testing.assert_allclose(found["min_max"], np.mean(decibels), rtol=1e-4)
+
+
+def test_an_outlier_speaks_against_the_extremes():
+    """At 4 bits, one wild pixel makes min/max throw away what all other images say."""
+    found = measured(Recipe(precision=Precision(4, 8)), outlier=30.0)
+    assert max(found["l3"], found["mse"]) > found["min_max"]
+
+
+def test_ranges_set_layer_by_layer_stay():
+    graph, _ = residual_network()
+    fixed = {layer.name: ActivationRange("manual", (-4.0, 4.0)) for layer in graph.layers}
+    found = measured(dataclasses.replace(Recipe(), layer_ranges=fixed))
+    assert len(set(found.values())) == 1
