@@ -11,7 +11,7 @@ from mz.emulator import NumpySession
 from mz.engines.float_ort import FloatSession
 from mz.graph import Precision
 from mz.quantize import ActivationRange, Recipe, collect, output_noise_by_method, quantize
-from mz.quantize.range_choice import CANDIDATES
+from mz.quantize.range_choice import CANDIDATES, best_method
 
 
 def measured(recipe: Recipe, outlier: float = 1.0) -> dict[str, float]:
@@ -53,3 +53,9 @@ def test_ranges_set_layer_by_layer_stay():
     fixed = {layer.name: ActivationRange("manual", (-4.0, 4.0)) for layer in graph.layers}
     found = measured(dataclasses.replace(Recipe(), layer_ranges=fixed))
     assert len(set(found.values())) == 1
+
+
+def test_cubes_stay_unless_another_is_clearly_better():
+    assert best_method({"l3": 20.0, "mse": 20.9, "min_max": 19.0}) == "l3"
+    assert best_method({"l3": 20.0, "mse": 21.1, "min_max": 19.0}) == "mse"
+    assert best_method({"l3": 20.0, "mse": 21.1, "min_max": 22.0}) == "min_max"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mz.quantize.compression import SHARES, Sensitivity, choose_four_bit, sensitivities
 from mz.quantize.quantizer import activation_quants, quantize
-from mz.quantize.range_choice import output_noise_by_method
+from mz.quantize.range_choice import best_method, output_noise_by_method
 from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
 from mz.quantize.sequential import Refinements, image_count, refine, rounds_to_second_order
 from mz.quantize.statistics import FloatRunner, Statistics, TensorStatistics, collect, images_at_once
@@ -20,6 +20,7 @@ __all__ = [
     "Statistics",
     "TensorStatistics",
     "activation_quants",
+    "best_method",
     "choose_four_bit",
     "collect",
     "image_count",

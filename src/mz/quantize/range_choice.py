@@ -21,6 +21,8 @@ from mz.quantize.recipe import ActivationRange, Recipe
 from mz.quantize.statistics import Statistics, images_at_once
 
 CANDIDATES = ("l3", "mse", "min_max")
+"""The first one is taken unless another is better by MARGIN_DB, which a few dozen images cannot tell from chance."""
+MARGIN_DB = 1.0
 _WEIGHT_BITS = 16
 
 
@@ -59,6 +61,12 @@ def output_noise_by_method(
                 power[name] += float(np.square(real[name], dtype=np.float64).sum())
         found[method] = float(np.mean([_decibels(power[name], noise[name]) for name in outputs]))
     return found
+
+
+def best_method(decibels: Mapping[str, float]) -> str:
+    """The candidate to take, given what `output_noise_by_method` measured."""
+    best = max(decibels, key=lambda name: decibels[name])
+    return best if decibels[best] >= decibels[CANDIDATES[0]] + MARGIN_DB else CANDIDATES[0]
 
 
 def _wide(precision: Precision) -> Precision:
