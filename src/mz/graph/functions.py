@@ -69,7 +69,8 @@ def mish(x: Array) -> Array:
 def power(x: Array, exponent: float = 1.0, offset: float = 0.0) -> Array:
     """(x + offset) ** exponent; below zero the base counts as zero unless the exponent is a whole number."""
     base = np.asarray(x + offset, np.float64)
-    return np.power(base if float(exponent).is_integer() else np.maximum(base, 0.0), exponent)
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.power(base if float(exponent).is_integer() else np.maximum(base, 0.0), exponent)
 
 
 FUNCTIONS: dict[str, Callable[..., Array]] = {
