@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,8 +33,9 @@ from mz.quantize import (
     best_method,
     choose_four_bit,
     collect,
+    image_bytes,
     image_count,
-    images_at_once,
+    in_chunks,
     output_noise_by_method,
     quantize,
     refine,
@@ -157,7 +157,7 @@ def _calibrate(
                 advance(len(images))
                 start = stop
 
-    statistics = collect(session, batches(), _tensor_bytes(graph))
+    statistics = collect(session, batches(), image_bytes(graph))
     return session, statistics, {feed: np.concatenate(kept)}
 
 
@@ -180,9 +180,7 @@ def layer_noise(
     engine = IntegerOrtSession(graph, params, quantization, taps=inside)
     meters = {name: SnrMeter() for name in inside}
     output = SnrMeter()
-    chunk = images_at_once(_tensor_bytes(graph))
-    for start in range(0, count, chunk):
-        some = {name: value[start : start + chunk] for name, value in images.items()}
+    for some in in_chunks(images, image_bytes(graph)):
         expected, integers = exact.run(some), engine.run(some)
         for name in inside:
             real = quantization.tensors[name].dequantize(integers[name])
@@ -240,16 +238,11 @@ def _with_range_method(
     other = _some(
         {name: value[1::2] if len(value) > 1 else value for name, value in sample.items()}, NOISE_IMAGES
     )
-    statistics = collect(session, [seen], _tensor_bytes(graph))
+    statistics = collect(session, [seen], image_bytes(graph))
     tried = output_noise_by_method(graph, params, statistics, plan.recipe, other)
     method = best_method(tried)
     recipe = dataclasses.replace(plan.recipe, activation_range=ActivationRange(method))
     return dataclasses.replace(plan, recipe=recipe), tried
-
-
-def _tensor_bytes(graph: Graph) -> int:
-    """Size of all accelerator tensors of one image in float32."""
-    return 4 * sum(math.prod(layer.shape) for layer in graph.layers if not layer.host)
 
 
 def _ranges_step(recipe: Recipe, tried: Mapping[str, float]) -> Step:

@@ -7,7 +7,7 @@ from mz.quantize.quantizer import activation_quants, quantize
 from mz.quantize.range_choice import best_method, output_noise_by_method
 from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
 from mz.quantize.sequential import Refinements, image_count, refine, rounds_to_second_order
-from mz.quantize.statistics import FloatRunner, Statistics, TensorStatistics, collect, images_at_once
+from mz.quantize.statistics import FloatRunner, Statistics, TensorStatistics, collect, image_bytes, in_chunks
 
 __all__ = [
     "RANGE_METHODS",
@@ -23,8 +23,9 @@ __all__ = [
     "best_method",
     "choose_four_bit",
     "collect",
+    "image_bytes",
     "image_count",
-    "images_at_once",
+    "in_chunks",
     "output_noise_by_method",
     "quantize",
     "refine",

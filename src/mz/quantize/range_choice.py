@@ -18,7 +18,7 @@ from mz.engines.integer_ort import IntegerOrtSession
 from mz.graph import Graph, Params, Precision
 from mz.quantize.quantizer import quantize
 from mz.quantize.recipe import ActivationRange, Recipe
-from mz.quantize.statistics import Statistics, images_at_once
+from mz.quantize.statistics import Statistics, image_bytes, in_chunks
 
 CANDIDATES = ("l3", "mse", "min_max")
 """The first one is taken unless another is better by MARGIN_DB, which a few dozen images cannot tell from chance."""
@@ -34,12 +34,7 @@ def output_noise_by_method(
     images: float32 [N, *shape] by Input layer. Ranges that the recipe sets layer by layer stay as they are.
     """
     outputs = graph.accelerator_outputs()
-    chunk = images_at_once(4 * sum(math.prod(layer.shape) for layer in graph.layers))
-    size = len(next(iter(images.values())))
-    parts = [
-        {name: value[start : start + chunk] for name, value in images.items()}
-        for start in range(0, size, chunk)
-    ]
+    parts = list(in_chunks(images, image_bytes(graph)))
     float_session = FloatSession(graph, params, taps=outputs)
     expected = [float_session.run(part) for part in parts]
     found = {}

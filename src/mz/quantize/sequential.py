@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from mz.graph import Deconv, Graph, Input, Params, Quantization, Weighted, Weigh
 from mz.quantize.bias_correction import corrected_bias
 from mz.quantize.covariance import patches, second_moments
 from mz.quantize.rounding import round_second_order
-from mz.quantize.statistics import FloatRunner, images_at_once
+from mz.quantize.statistics import FloatRunner, image_bytes, in_chunks
 from mz.quantize.weights import by_channel, from_channels, integers
 
 _LARGEST_TENSOR_BYTES = 192 << 20
@@ -60,8 +60,8 @@ def refine(
     among its taps. Scales of weights and activations stay as they are.
     """
     weighted = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
-    chunk = images_at_once(4 * sum(math.prod(layer.shape) for layer in graph.layers))
-    float_means = _mean_tensors(float_session, images, {layer.inputs[0] for layer in weighted}, chunk)
+    parts = in_chunks(images, image_bytes(graph))
+    float_means = _mean_tensors(float_session, parts, {layer.inputs[0] for layer in weighted})
     refined = Quantization(tensors=dict(quantization.tensors), weights=dict(quantization.weights))
     last_reader = {name: layer.name for layer in graph.layers for name in layer.inputs}
     live: dict[str, np.ndarray] = {}
@@ -126,13 +126,14 @@ def _refined(
 
 
 def _mean_tensors(
-    session: FloatRunner, images: Mapping[str, np.ndarray], names: set[str], chunk: int
+    session: FloatRunner, parts: Iterable[Mapping[str, np.ndarray]], names: set[str]
 ) -> dict[str, np.ndarray]:
-    """Mean over images of each named tensor: float64 [*shape]."""
-    size = len(next(iter(images.values())))
+    """Mean over all images of each named tensor: float64 [*shape]."""
     totals: dict[str, np.ndarray] = {}
-    for start in range(0, size, chunk):
-        tensors = session.run({name: value[start : start + chunk] for name, value in images.items()})
+    size = 0
+    for part in parts:
+        size += len(next(iter(part.values())))
+        tensors = session.run(part)
         for name in names:
             totals[name] = totals.get(name, 0.0) + tensors[name].sum(axis=0, dtype=np.float64)
     return {name: total / size for name, total in totals.items()}

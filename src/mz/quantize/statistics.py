@@ -7,13 +7,14 @@ neighbouring bins, so no earlier image is ever looked at again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from mz.errors import UserError
+from mz.graph import Graph
 
 BINS = 8192
 _TAPS_BYTES = 192 << 20
@@ -80,9 +81,17 @@ Statistics = dict[str, TensorStatistics]
 """By tensor (layer) name."""
 
 
-def images_at_once(tensor_bytes: int) -> int:
-    """How many images may have all their tensors (so many bytes an image) in memory together."""
-    return max(1, _TAPS_BYTES // max(tensor_bytes, 1))
+def image_bytes(graph: Graph) -> int:
+    """Size of all accelerator tensors of one image in float32."""
+    return 4 * sum(math.prod(layer.shape) for layer in graph.layers if not layer.host)
+
+
+def in_chunks(batch: Mapping[str, np.ndarray], bytes_per_image: int) -> Iterator[dict[str, np.ndarray]]:
+    """The batch cut so that all tensors of the images in one piece (so many bytes an image) stay below 192 MiB."""
+    size = len(next(iter(batch.values())))
+    chunk = max(1, _TAPS_BYTES // max(bytes_per_image, 1))
+    for start in range(0, size, chunk):
+        yield {name: value[start : start + chunk] for name, value in batch.items()}
 
 
 def collect(
@@ -94,12 +103,9 @@ def collect(
     Raises UserError, naming the tensor, where the network gives a number that is not finite, or there is no image.
     """
     statistics: Statistics = {}
-    chunk = images_at_once(tensor_bytes)
     for batch in batches:
-        size = len(next(iter(batch.values())))
-        for start in range(0, size, chunk):
-            tensors = session.run({name: value[start : start + chunk] for name, value in batch.items()})
-            for name, values in tensors.items():
+        for part in in_chunks(batch, tensor_bytes):
+            for name, values in session.run(part).items():
                 try:
                     statistics.setdefault(name, TensorStatistics()).update(values)
                 except ValueError as error:
