@@ -67,7 +67,9 @@ class Archive:
 def param_shapes(graph: Graph, layer: Layer) -> dict[str, Shape]:
     """Name and shape of every float32 array that `layer` must have in `Params`."""
     if isinstance(layer, Weighted):
-        return {"kernel": kernel_shape(graph, layer), "bias": (output_channels(layer),)}
+        channels = (output_channels(layer),)
+        bounds = dict.fromkeys(("clip_low", "clip_high"), channels) if layer.clip_by_channel else {}
+        return {"kernel": kernel_shape(graph, layer), "bias": channels} | bounds
     if isinstance(layer, Activation) and layer.function == "prelu":
         return {"slope": (layer.shape[0],)}
     if isinstance(layer, HostOp):

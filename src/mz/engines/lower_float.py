@@ -34,6 +34,7 @@ from mz.graph import (
     Slice,
     Softmax,
     Transpose,
+    Weighted,
 )
 
 if TYPE_CHECKING:
@@ -99,6 +100,19 @@ def _clipped(writer: OnnxWriter, tensor: str, name: str, clip: tuple[float, floa
         writer.node("Clip", [tensor, *bounds], f"{name}/clip")
 
 
+def _clip_weighted(writer: OnnxWriter, tensor: str, layer: Weighted, params: Arrays) -> None:
+    if not layer.clip_by_channel:
+        _clipped(writer, tensor, layer.name, layer.clip)
+        return
+    shape = (-1,) if isinstance(layer, Dense) else (-1, 1, 1)
+    low, high = (
+        writer.constant(params[key].reshape(shape), f"{layer.name}/{key}")
+        for key in ("clip_low", "clip_high")
+    )
+    raised = writer.node("Max", [tensor, low], f"{layer.name}/raised")
+    writer.node("Min", [raised, high], f"{layer.name}/clip")
+
+
 def _conv(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[tuple[int, ...]]) -> None:
     assert isinstance(layer, Conv | Deconv)
     name = layer.name
@@ -115,7 +129,7 @@ def _conv(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[tup
         group=layer.groups,
         **extra,
     )
-    _clipped(writer, tensor, name, layer.clip)
+    _clip_weighted(writer, tensor, layer, params)
 
 
 def _dense(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[tuple[int, ...]]) -> None:
@@ -129,7 +143,7 @@ def _dense(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[tu
         kernel = writer.constant(params["kernel"].T, f"{name}/kernel")
         product = writer.node("MatMul", [*layer.inputs, kernel], f"{name}/product")
         tensor = writer.node("Add", [product, bias], f"{name}/linear")
-    _clipped(writer, tensor, name, layer.clip)
+    _clip_weighted(writer, tensor, layer, params)
 
 
 def _elementwise(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[tuple[int, ...]]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mz import script, zoo
 from mz.errors import UserError
+from mz.flow.equalize import AUTO, DISABLED
 from mz.flow.options import OptimizeOptions, Step
 from mz.graph import Graph, Precision
 from mz.quantize import ActivationRange, Recipe, Refinements
@@ -30,6 +31,8 @@ class Plan:
     batch_size: int
     seed: int
     refused: tuple[Step, ...]
+    equalization: str = AUTO
+    equalization_note: str = ""
 
 
 def script_settings(path: Path | None, graph: Graph) -> ScriptSettings:
@@ -72,6 +75,13 @@ def plan_recipe(graph: Graph, arch: zoo.HwArch, settings: ScriptSettings, option
     )
     compression = _first(options.compression_level, settings.compression_level, 0)
     _check_precisions(graph, arch, recipe, compression)
+    equalization, why = AUTO, ""
+    if plain:
+        equalization, why = DISABLED, "begins at optimization level 0"
+    elif "equalization" in settings.disabled:
+        equalization, why = DISABLED, "disabled by the model script"
+    elif min(precision.activation_bits, precision.weight_bits) > 8:
+        equalization, why = DISABLED, "16 bits need none"
     return Plan(
         recipe=recipe,
         refinements=Refinements(level >= 1, level >= 1 and "bias_correction" not in settings.disabled),
@@ -81,6 +91,8 @@ def plan_recipe(graph: Graph, arch: zoo.HwArch, settings: ScriptSettings, option
         batch_size=_first(options.batch_size, settings.calib_batch_size, 32),
         seed=options.seed,
         refused=tuple(refused),
+        equalization=equalization,
+        equalization_note=why,
     )
 
 

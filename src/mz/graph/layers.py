@@ -50,9 +50,13 @@ class Input(Layer):
 class Weighted(Layer):
     """A layer with `kernel` and `bias` whose output is clipped to the real interval `clip` (a fused ReLU,
     ReLU6, Clip).
+
+    clip_by_channel: a pass scaled the channels under a bounded clip, so that the float network clips channel i to
+    [`clip_low`[i], `clip_high`[i]] of its Params, both float32 [O]. Integers have one bound a tensor: `clip` still.
     """
 
     clip: tuple[float, float] = UNBOUNDED
+    clip_by_channel: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from mz.quantize.range_choice import best_method, output_noise_by_method
 from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
 from mz.quantize.sequential import Refinements, image_count, refine, rounds_to_second_order
 from mz.quantize.statistics import FloatRunner, Statistics, TensorStatistics, collect, image_bytes, in_chunks
+from mz.quantize.trial import Trial
 
 __all__ = [
     "RANGE_METHODS",
@@ -19,6 +20,7 @@ __all__ = [
     "Sensitivity",
     "Statistics",
     "TensorStatistics",
+    "Trial",
     "activation_quants",
     "best_method",
     "choose_four_bit",

@@ -1,0 +1,88 @@
+"""The calibration set as a network takes it, and the statistics of a float network on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mz import data, tasks
+from mz.engines.float_ort import FloatSession
+from mz.flow.options import Progress
+from mz.graph import Graph, Params
+from mz.quantize import Statistics, collect, image_bytes, image_count
+
+Images = dict[str, np.ndarray]
+"""float32 [N, *shape] by Input layer."""
+
+
+def as_parsed(images: np.ndarray) -> np.ndarray:
+    """What the parsed network takes: preprocessed images as they are."""
+    return images
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSet:
+    """feed: the network's only Input. adapt: from what the parsed network takes to what this one takes."""
+
+    dataset: data.Dataset
+    preprocess: Callable[..., np.ndarray]
+    feed: str
+    batch_size: int
+    adapt: Callable[[np.ndarray], np.ndarray] = as_parsed
+
+    def batches(self) -> Iterator[np.ndarray]:
+        for images, _ in data.batches(self.dataset, self.preprocess, self.batch_size):
+            yield self.adapt(images)
+
+    def sample(self, count: int) -> Images:
+        """At most `count` of the images, evenly spaced."""
+        part = data.subset(self.dataset, min(count, len(self.dataset)))
+        found = [self.adapt(images) for images, _ in data.batches(part, self.preprocess, self.batch_size)]
+        return {self.feed: np.concatenate(found)}
+
+
+def open_set(dataset: data.Dataset, task: tasks.Task, feed: str, batch_size: int) -> CalibrationSet:
+    return CalibrationSet(dataset, task.preprocess_batch, feed, batch_size)
+
+
+def calibrate(
+    graph: Graph, params: Params, images: CalibrationSet, progress: Progress
+) -> tuple[FloatSession, Statistics, Images]:
+    """One pass over the calibration set: the float session with all tensors tapped, their statistics, and the images
+    that later steps look at again, evenly spaced over the set.
+    """
+    inside = [layer.name for layer in graph.layers if not layer.host]
+    session = FloatSession(graph, params, taps=inside)
+    total = len(images.dataset)
+    wanted = image_count(graph, total)
+    places = np.arange(wanted) * total // wanted
+    kept: list[np.ndarray] = []
+
+    def batches() -> Iterator[Images]:
+        start = 0
+        with progress("calibration", total) as advance:
+            for batch in images.batches():
+                stop = start + len(batch)
+                kept.append(batch[places[(places >= start) & (places < stop)] - start])
+                yield {images.feed: batch}
+                advance(len(batch))
+                start = stop
+
+    statistics = collect(session, batches(), image_bytes(graph))
+    return session, statistics, {images.feed: np.concatenate(kept)}
+
+
+def some(images: Mapping[str, np.ndarray], count: int) -> Images:
+    """At most `count` of the images, evenly spaced."""
+    size = len(next(iter(images.values())))
+    chosen = np.arange(min(count, size)) * size // min(count, size)
+    return {name: value[chosen] for name, value in images.items()}
+
+
+def halves(images: Mapping[str, np.ndarray], first: int, second: int) -> tuple[Images, Images]:
+    """At most `first` of every other image, and at most `second` of those between: to choose on, and to judge on."""
+    seen = {name: value[::2] for name, value in images.items()}
+    unseen = {name: value[1::2] if len(value) > 1 else value for name, value in images.items()}
+    return some(seen, first), some(unseen, second)

@@ -1,0 +1,205 @@
+"""Which channels of which tensors belong together: the ground that equalization and pruning stand on.
+
+Every value of every tensor carries the number of its channel class. Layers that move values move the numbers by the
+same NumPy operation, so flattening, channel shuffles and concatenations need no rule of their own; layers that mix
+values unite classes or begin new ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mz.graph import (
+    Activation,
+    Add,
+    AvgPool,
+    Concat,
+    Conv,
+    Deconv,
+    Dense,
+    GlobalAvgPool,
+    Graph,
+    Input,
+    Layer,
+    MaxPool,
+    Mul,
+    Pad,
+    Reshape,
+    Resize,
+    Slice,
+    Sub,
+    Transpose,
+    Weighted,
+)
+
+Purpose = Literal["scale", "removal"]
+
+HOMOGENEOUS = ("leaky_relu", "prelu", "relu", "abs")
+"""Activation functions with f(c x) = c f(x) for every c > 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """classes: by accelerator tensor, the class of every value, int64 of the tensor's shape (a view, do not write).
+
+    fixed: bool by class; a fixed class must stay as it is: it leaves the accelerator, comes in by an Input, or passes a
+    layer that does not allow the change. count: number of classes; class numbers are 0 .. count - 1.
+    """
+
+    classes: dict[str, np.ndarray]
+    fixed: np.ndarray
+    count: int
+
+    def of_outputs(self, graph: Graph, layer: Weighted) -> np.ndarray:
+        """Class of each output channel of a weighted layer, int64 [O]."""
+        return _channel_axis(layer, self.classes[layer.name])
+
+    def of_inputs(self, graph: Graph, layer: Weighted) -> np.ndarray:
+        """Class of each input channel of a weighted layer, int64 [I]."""
+        return _channel_axis(layer, self.classes[layer.inputs[0]])
+
+
+def channel_classes(graph: Graph, purpose: Purpose) -> Channels:
+    """Partitions the channels of all accelerator tensors.
+
+    purpose `scale`: two channels share a class if multiplying one by a positive number asks the same of the other for
+    the network's function to stay; depthwise layers have classes of their own on either side, since their kernels can
+    take up a ratio. `removal`: two share a class if removing one removes the other.
+    """
+    walk = _Walk(graph, purpose)
+    for layer in graph.layers:
+        if not layer.host:
+            walk.visit(layer)
+    for name in graph.accelerator_outputs():
+        walk.fix(walk.classes[name])
+    return walk.result()
+
+
+def _channel_axis(layer: Layer, classes: np.ndarray) -> np.ndarray:
+    """One class a channel of a tensor whose classes do not vary within a channel: [C, H, W] -> [C], [.., F] -> [F]."""
+    return classes[(0,) * (classes.ndim - 1)] if isinstance(layer, Dense) else classes[:, 0, 0]
+
+
+class _Walk:
+    """Union-find over class numbers, and the classes of every tensor seen so far."""
+
+    def __init__(self, graph: Graph, purpose: Purpose) -> None:
+        self.graph, self.purpose = graph, purpose
+        self.classes: dict[str, np.ndarray] = {}
+        self.parent: list[int] = []
+        self.is_fixed: set[int] = set()
+
+    def find(self, number: int) -> int:
+        root = number
+        while self.parent[root] != root:
+            root = self.parent[root]
+        while self.parent[number] != root:
+            self.parent[number], number = root, self.parent[number]
+        return root
+
+    def new(self, count: int) -> np.ndarray:
+        first = len(self.parent)
+        self.parent.extend(range(first, first + count))
+        return np.arange(first, first + count)
+
+    def unite(self, a: np.ndarray, b: np.ndarray) -> None:
+        pairs = np.stack(np.broadcast_arrays(a, b)).reshape(2, -1)
+        for one, other in np.unique(pairs, axis=1).T.tolist():
+            self.parent[self.find(one)] = self.find(other)
+
+    def fix(self, classes: np.ndarray) -> None:
+        self.is_fixed.update(np.unique(classes).tolist())
+
+    def visit(self, layer: Layer) -> None:
+        inputs = [self.classes[name] for name in layer.inputs]
+        self.classes[layer.name] = np.broadcast_to(self.output(layer, inputs), layer.shape)
+
+    def output(self, layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
+        """The classes of the layer's output, of a shape that broadcasts to it."""
+        if isinstance(layer, Input):
+            out = self.new(layer.shape[0] if len(layer.shape) == 3 else layer.shape[-1])
+            self.fix(out)
+            return out[:, None, None] if len(layer.shape) == 3 else out
+        if isinstance(layer, Weighted):
+            return self.weighted(layer, inputs[0])
+        if isinstance(layer, Activation):
+            if self.purpose == "scale" and layer.function not in HOMOGENEOUS:
+                self.fix(inputs[0])
+            if layer.function == "prelu" and inputs[0].ndim == 3:
+                return self.map(inputs[0])  # its slopes are by channel
+            return inputs[0]
+        if isinstance(layer, Add | Sub):
+            self.unite(*inputs)
+            if layer.clip[1] < np.inf or layer.clip[0] not in (0.0, -np.inf):
+                self.bound(inputs[0])
+            return np.broadcast_to(inputs[0], layer.shape)
+        if isinstance(layer, Mul):
+            return self.product(layer, inputs)
+        if isinstance(layer, MaxPool | AvgPool | GlobalAvgPool | Resize | Pad):
+            return self.map(inputs[0])
+        return moved(layer, inputs)
+
+    def weighted(self, layer: Weighted, x: np.ndarray) -> np.ndarray:
+        if isinstance(layer, Dense):
+            self.unite(x, x[(0,) * (x.ndim - 1)])
+            return self.new(layer.shape[-1])
+        assert isinstance(layer, Conv | Deconv)
+        by_channel = self.map(x)
+        out = self.new(layer.shape[0])
+        if self.purpose == "removal" and layer.groups > 1:
+            if layer.groups == x.shape[0]:
+                out = np.repeat(by_channel[:, 0, 0], layer.shape[0] // layer.groups)
+            else:  # a group's weights form a dense block: its channels go for all groups alike or not at all
+                self.fix(by_channel)
+                self.fix(out)
+        return out[:, None, None]
+
+    def product(self, layer: Mul, inputs: list[np.ndarray]) -> np.ndarray:
+        if self.purpose == "removal":
+            self.unite(*inputs)
+            return np.broadcast_to(inputs[0], layer.shape)
+        # c_y = c_a c_b: one factor keeps its scale, the other hands its on. A gate, which cannot change in any case,
+        # is the smaller one.
+        big, small = (0, 1) if inputs[0].size >= inputs[1].size else (1, 0)
+        self.fix(inputs[small])
+        if inputs[big].shape != layer.shape:
+            self.fix(inputs[big])
+        if layer.clip[1] < np.inf or layer.clip[0] not in (0.0, -np.inf):
+            self.bound(inputs[big])
+        return inputs[big]
+
+    def bound(self, classes: np.ndarray) -> None:
+        """A clip of an element-wise layer is one number for all channels: no channel may grow or shrink under it."""
+        if self.purpose == "scale":
+            self.fix(classes)
+
+    def map(self, x: np.ndarray) -> np.ndarray:
+        """Classes by channel, [C, 1, 1]; places of one channel are united where they differ."""
+        first = x[:, :1, :1]
+        if (x != first).any():
+            self.unite(x, first)
+        return first
+
+    def result(self) -> Channels:
+        roots = np.array([self.find(number) for number in range(len(self.parent))], dtype=np.int64)
+        numbers, dense = np.unique(roots, return_inverse=True)
+        fixed = np.zeros(len(numbers), dtype=bool)
+        fixed[dense[sorted(self.is_fixed)]] = True
+        return Channels({name: dense[value] for name, value in self.classes.items()}, fixed, len(numbers))
+
+
+def moved(layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
+    """What a layer that only moves values does to arrays of its inputs' shapes (values of any dtype)."""
+    if isinstance(layer, Reshape):
+        return inputs[0].reshape(layer.shape)
+    if isinstance(layer, Transpose):
+        return inputs[0].transpose(layer.permutation)
+    if isinstance(layer, Slice):
+        places = zip(layer.starts, layer.stops, layer.steps, strict=True)
+        return inputs[0][tuple(slice(*place) for place in places)]
+    if isinstance(layer, Concat):
+        return np.concatenate(inputs, axis=layer.axis)
+    raise AssertionError(f"layer {layer.name!r}: {layer.kind} moves no values")

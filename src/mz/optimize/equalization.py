@@ -1,0 +1,262 @@
+"""Equalization: channel classes scaled so that weak channels use more of the integers that their layer shares.
+
+One-step and two-step: Meller et al., "Same, Same But Different: Recovering Neural Network Quantization Error Through
+Weight Factorization" (ICML 2019), section 4. `dfq`: Nagel et al., "Data-Free Quantization Through Weight Equalization
+and Bias Correction" (ICCV 2019), section 4.1, iterated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mz.graph import Graph, Params, Weighted
+from mz.optimize.channels import Channels, channel_classes
+from mz.optimize.peaks import Peaks
+from mz.optimize.rescaling import by_channel, input_channels, is_bounded, rescale
+
+METHODS = ("one_step", "two_step", "dfq")
+MAX_SCALE = 16.0
+_DFQ_ROUNDS = 20
+_DFQ_CONVERGED = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class EqualizationReport:
+    """What was scaled.
+
+    method: one of METHODS. classes: channel classes that may be scaled; scaled: those that were. bundles: sets of
+    layers whose outputs were scaled together. smallest, largest: the factors' extremes. layers: weighted layers whose
+    output channels changed.
+    """
+
+    method: str
+    classes: int
+    scaled: int
+    bundles: int
+    smallest: float
+    largest: float
+    layers: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "classes": self.classes,
+            "scaled": self.scaled,
+            "bundles": self.bundles,
+            "factors": [round(self.smallest, 4), round(self.largest, 4)],
+            "layers": list(self.layers),
+        }
+
+
+def equalize(
+    graph: Graph,
+    params: Params,
+    peaks: Peaks,
+    *,
+    method: str,
+    layer_scale: bool,
+    max_scale: float = MAX_SCALE,
+    layers: Collection[str] | None = None,
+    keep: Collection[str] = (),
+) -> tuple[Graph, Params, EqualizationReport]:
+    """The same function, its channels scaled.
+
+    peaks: of the float network on calibration images. layer_scale: weights have one scale a layer, so that kernels must
+    be equalized too, not activations alone. max_scale: factors stay within 1 / max_scale .. max_scale. layers: only
+    classes that these weighted layers put out (all). keep: tensors that must stay as they are.
+    """
+    channels = channel_classes(graph, "scale")
+    solver = _Solver(graph, params, channels, peaks, layer_scale, max_scale, layers)
+    for name in keep:
+        solver.pinned[channels.classes[name]] = True
+    bundles = list(solver.bundles())
+    if method == "dfq":
+        for _ in range(_DFQ_ROUNDS):
+            before = solver.factors.copy()
+            for bundle in bundles:
+                solver.balance(bundle)
+            if np.abs(np.log(solver.factors / before)).max(initial=0.0) < _DFQ_CONVERGED:
+                break
+    else:
+        for bundle in bundles:
+            if method == "two_step":
+                solver.lower(bundle)
+            solver.amplify(bundle)
+    factors = solver.factors
+    scaled_graph, scaled_params = rescale(graph, params, channels, factors)
+    changed = factors != 1
+    return (
+        scaled_graph,
+        scaled_params,
+        EqualizationReport(
+            method=method,
+            classes=int((~solver.pinned).sum()),
+            scaled=int(changed.sum()),
+            bundles=sum(bool(changed[bundle].any()) for bundle in bundles),
+            smallest=float(factors.min(initial=1.0)),
+            largest=float(factors.max(initial=1.0)),
+            layers=tuple(name for name, linear in solver.linear.items() if changed[linear.outputs].any()),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Linear:
+    """Largest magnitude of every kernel column of every row, [O, I / groups], with the classes on either side."""
+
+    magnitudes: np.ndarray
+    outputs: np.ndarray
+    inputs: np.ndarray
+
+
+class _Solver:
+    """Factors by class, grown bundle by bundle; magnitudes of kernels and tensors follow from the factors."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        params: Params,
+        channels: Channels,
+        peaks: Peaks,
+        layer_scale: bool,
+        max_scale: float,
+        layers: Collection[str] | None,
+    ) -> None:
+        self.layer_scale, self.max_scale = layer_scale, max_scale
+        self.factors = np.ones(channels.count)
+        self.pinned = channels.fixed.copy()
+        self.most = np.full(channels.count, np.inf)
+        self.linear: dict[str, _Linear] = {}
+        self.tensors: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        wanted = np.zeros(channels.count, dtype=bool)
+        for name in channels.classes:
+            classes, low, high = peaks.by_class(channels, name)
+            self.tensors[name] = classes, np.maximum(-low, high)
+        for layer in graph.layers:
+            if layer.host or not isinstance(layer, Weighted):
+                continue
+            outputs = channels.of_outputs(graph, layer)
+            inputs = channels.of_inputs(graph, layer)
+            inputs = inputs[input_channels(layer, len(inputs))]
+            kernel = by_channel(layer, params[layer.name]["kernel"])
+            self.linear[layer.name] = _Linear(np.abs(kernel).max(axis=2).astype(np.float64), outputs, inputs)
+            if layers is None or layer.name in layers:
+                wanted[outputs] = True
+            if is_bounded(layer):
+                self.limit(layer, channels, peaks)
+        self.pinned |= ~wanted
+
+    def limit(self, layer: Weighted, channels: Channels, peaks: Peaks) -> None:
+        """Integers clip at one number a tensor. So a channel that reaches its bound must stay as it is, and the others
+        must stay below it.
+        """
+        classes, low, high = peaks.by_class(channels, layer.name)
+        for values, bound in ((high, layer.clip[1]), (-low, -layer.clip[0])):
+            if np.isfinite(bound) and bound > 0:
+                room = np.divide(bound, values, out=np.full(len(values), np.inf), where=values > 0)
+                reached = room <= 1 + 1e-5
+                self.pinned[classes[reached]] = True
+                self.most[classes] = np.minimum(self.most[classes], room)
+
+    def bundles(self) -> Iterator[np.ndarray]:
+        """Sets of classes that share a tensor, as far as they may be scaled, from the input on."""
+        parent = np.arange(len(self.factors))
+
+        def find(number: int) -> int:
+            while parent[number] != number:
+                parent[number] = parent[parent[number]]
+                number = parent[number]
+            return number
+
+        for classes, _ in self.tensors.values():
+            for number in classes[1:].tolist():
+                parent[find(number)] = find(int(classes[0]))
+        members: dict[int, list[int]] = {}
+        for classes, _ in self.tensors.values():
+            for number in classes.tolist():
+                members.setdefault(find(number), []).append(number)
+        for numbers in members.values():
+            bundle = np.unique(numbers)
+            if not self.pinned[bundle].all():
+                yield bundle
+
+    def tensor_peaks(self, bundle: np.ndarray) -> Iterator[np.ndarray]:
+        """For every tensor of the bundle: its peak by class over its largest, [bundle], 0 where the class is absent."""
+        for classes, values in self.tensors.values():
+            if classes[0] in bundle:
+                yield self._spread(bundle, classes, values * self.factors[classes])
+
+    def producer_peaks(self, bundle: np.ndarray) -> Iterator[np.ndarray]:
+        """Likewise for the kernels that make the bundle's channels; none where every channel has a scale of its own."""
+        if self.layer_scale:
+            for linear in self.linear.values():
+                if linear.outputs[0] in bundle:
+                    yield self._spread(bundle, linear.outputs, self._current(linear).max(axis=1))
+
+    def consumer_peaks(self, bundle: np.ndarray) -> Iterator[np.ndarray]:
+        """Likewise for the kernels that read them, each column over the largest weight with which it shares a scale."""
+        for linear in self.linear.values():
+            if linear.inputs.flat[0] in bundle:
+                current = self._current(linear)
+                if not self.layer_scale:
+                    largest = current.max(axis=1, keepdims=True)
+                    current = np.divide(current, largest, out=np.zeros_like(current), where=largest > 0)
+                yield self._spread(bundle, linear.inputs.reshape(-1), current.reshape(-1))
+
+    def _current(self, linear: _Linear) -> np.ndarray:
+        return linear.magnitudes * self.factors[linear.outputs][:, None] / self.factors[linear.inputs]
+
+    @staticmethod
+    def _spread(bundle: np.ndarray, classes: np.ndarray, values: np.ndarray) -> np.ndarray:
+        found = np.zeros(len(bundle))
+        inside = np.isin(classes, bundle)
+        np.maximum.at(found, np.searchsorted(bundle, classes[inside]), values[inside])
+        largest = values.max(initial=0.0)
+        return found / largest if largest > 0 else found
+
+    def amplify(self, bundle: np.ndarray) -> None:
+        """One-step: weak channels grow until they reach the largest of their kernel or of their tensor."""
+        shares = np.max([*self.tensor_peaks(bundle), *self.producer_peaks(bundle)], axis=0)
+        self.multiply(bundle, np.divide(1.0, shares, out=np.ones(len(bundle)), where=shares > 0))
+
+    def lower(self, bundle: np.ndarray) -> None:
+        """First of two steps: dominant channels shrink as far as their consumers have room, and no further than brings
+        the layer's largest value down.
+        """
+        consumers = list(self.consumer_peaks(bundle))
+        if not consumers:
+            return
+        room = np.maximum(np.max(consumers, axis=0), 1 / self.max_scale)
+        room[self.pinned[bundle]] = 1.0
+        wanted = np.ones(len(bundle))
+        for shares in [*self.tensor_peaks(bundle), *self.producer_peaks(bundle)]:
+            level = (shares * room).max()
+            wanted = np.minimum(
+                wanted, np.divide(level, shares, out=np.ones(len(bundle)), where=shares > level)
+            )
+        self.multiply(bundle, np.maximum(wanted, room))
+
+    def balance(self, bundle: np.ndarray) -> None:
+        """DFQ: producers' and consumers' ranges of a channel become equal, s = sqrt(r1 r2) / r2."""
+        consumers = list(self.consumer_peaks(bundle))
+        if not consumers:
+            return
+        made = np.max(list(self.producer_peaks(bundle)) or list(self.tensor_peaks(bundle)), axis=0)
+        read = np.max(consumers, axis=0)
+        both = (made > 0) & (read > 0)
+        wanted = np.sqrt(np.divide(read, made, out=np.ones(len(bundle)), where=both))
+        still = both & self.pinned[bundle]
+        anchor = still if still.any() else both
+        if anchor.any():  # a common factor changes nothing: pinned channels should be moved least
+            wanted[both] /= np.exp(np.log(wanted[anchor]).mean())
+        self.multiply(bundle, wanted)
+
+    def multiply(self, bundle: np.ndarray, wanted: np.ndarray) -> None:
+        free = bundle[~self.pinned[bundle]]
+        factors = self.factors[free] * wanted[~self.pinned[bundle]]
+        top = np.minimum(self.most[free], self.max_scale)
+        self.factors[free] = np.clip(factors, 1 / self.max_scale, top)
