@@ -24,6 +24,7 @@ from mz.graph import (
     Mul,
     Quantization,
     Reshape,
+    Slice,
     Softmax,
     TensorQuant,
     WeightQuant,
@@ -187,6 +188,52 @@ def test_batch_size_and_threads_change_nothing(bits):
     np.testing.assert_array_equal(
         np.concatenate([two.run({"x": x[i : i + 1]})["fc1"] for i in range(7)]), whole
     )
+
+
+@pytest.mark.parametrize("images", [1, 3, 6, 47])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pieces_of_a_batch_keep_their_order(images, threads):
+    """Below two images a thread all threads share each layer; above, they take pieces; beyond 16 images, several."""
+    graph, quantization = network(8)
+    x = np.random.default_rng(2).normal(0, 0.5, (images, 3, 10, 10)).astype(np.float32)
+    found = IntegerOrtSession(graph, {}, quantization, ["conv1"], threads=threads).run({"x": x})
+    expected = NumpySession(graph, {}, quantization, ["conv1"]).run({"x": x})
+    for name, value in expected.items():
+        assert found[name].dtype == np.uint8
+        np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.parametrize(("start", "stop", "step"), [(0, 12, 2), (1, 12, 2), (2, 11, 3)])
+@pytest.mark.parametrize("extra_reader", [False, True])
+def test_a_slice_of_channels_goes_into_the_convolution_after_it(start, stop, step, extra_reader):
+    graph, quantization = network(8)
+    picked = len(range(start, stop, step))
+    cut = Slice(
+        name="cut", inputs=("add1",), shape=(picked, 10, 10),
+        starts=(start, 0, 0), stops=(stop, 10, 10), steps=(step, 1, 1),
+    )  # fmt: skip
+    conv = Conv(name="y", inputs=("cut",), shape=(5, 10, 10), kernel_shape=(1, 1))
+    pool = MaxPool(name="z", inputs=("cut",), shape=(picked, 5, 5), kernel_shape=(2, 2), strides=(2, 2))
+    layers = (*graph.layers, cut, conv, *([pool] if extra_reader else []))
+    outputs = ("y", "z") if extra_reader else ("y",)
+    graph = Graph("cuts", layers, outputs)
+    kernel = np.random.default_rng(3).integers(-127, 128, (5, picked, 1, 1)).astype(np.int8)
+    tensors = quantization.tensors | dict.fromkeys(("cut", "z"), quantization.tensors["add1"])
+    tensors["y"] = TensorQuant(np.float32(0.2), 128, 8)
+    weight = WeightQuant(kernel, np.full(5, 0.01, np.float32), np.arange(5, dtype=np.int64), 8)
+    quantization = Quantization(tensors, quantization.weights | {"y": weight})
+    x = {"x": np.random.default_rng(1).normal(0, 0.5, (3, 3, 10, 10)).astype(np.float32)}
+    expected = NumpySession(graph, {}, quantization).run(x)
+    found = IntegerOrtSession(graph, {}, quantization).run(x)
+    for name in outputs:
+        np.testing.assert_array_equal(found[name], expected[name])
+    slices = [node for node in integer_model(graph, {}, quantization).graph.node if node.op_type == "Slice"]
+    assert len(slices) == extra_reader
+    watched = IntegerOrtSession(graph, {}, quantization, ["cut"]).run(x)
+    np.testing.assert_array_equal(
+        watched["cut"], NumpySession(graph, {}, quantization, ["cut"]).run(x)["cut"]
+    )
+    np.testing.assert_array_equal(watched["y"], expected["y"])
 
 
 def test_only_standard_operators_and_described_outputs():

@@ -15,15 +15,18 @@ from mz.cli.options import COUNT, INPUT_PATH, OUTPUT_FOLDER, console_options, mo
 if TYPE_CHECKING:
     from mz.flow import EvalResult, ModelRef
 
+MOST_LAYERS = 10
+"""Rows of the saturation table; the JSON has all."""
+
 
 @click.command(short_help="Measure accuracy, in float or in integers.")
 @model_options
 @click.option(
     "--target",
-    type=click.Choice(["full_precision", "emulator"]),
+    type=click.Choice(["full_precision", "fp_optimized", "emulator"]),
     default="full_precision",
     show_default=True,
-    help="What runs: the float network, or the integers of --har.",
+    help="What runs: the float network, that after the passes of --har, or the integers of --har.",
 )
 @click.option("--data-path", type=INPUT_PATH, help="Labelled images (default: the network's own test set).")
 @click.option("--data-count", type=COUNT, help="Only the first so many of them.")
@@ -36,6 +39,13 @@ if TYPE_CHECKING:
     help="What computes the integers: onnxruntime (checked against numpy) or numpy.",
 )
 @click.option("--visualize", type=OUTPUT_FOLDER, metavar="DIR", help="Draw predictions into this folder.")
+@click.option(
+    "--dump-layers",
+    type=OUTPUT_FOLDER,
+    metavar="DIR",
+    help="Write every layer's output into this folder: integers in the emulator, else floats.",
+)
+@click.option("--saturation", is_flag=True, help="Count by layer the integers that were clipped.")
 @console_options()
 def command(
     ref: ModelRef,
@@ -45,6 +55,8 @@ def command(
     batch_size: int | None,
     engine: str,
     visualize: Path | None,
+    dump_layers: Path | None,
+    saturation: bool,
     console: Console,
 ) -> None:
     """Measure a network's accuracy on labelled images."""
@@ -57,9 +69,13 @@ def command(
         batch_size=batch_size,
         engine=engine,
         visualize=visualize,
+        dump_layers=dump_layers,
+        saturation=saturation,
     )
     result = flow.evaluate(ref, options, progress=console.progress, note=console.note)
     console.result(report(result))
+    if result.saturation is not None:
+        console.result(saturated(result.saturation))
     console.emit(as_data(result))
 
 
@@ -95,10 +111,23 @@ def report(result: EvalResult) -> str:
     return "\n".join(lines)
 
 
+def saturated(layers: Mapping[str, Mapping[str, int]]) -> str:
+    """The layers that clip most, and the share of their integers that came from beyond either bound."""
+    shares = {name: (row["low"] / row["total"], row["high"] / row["total"]) for name, row in layers.items()}
+    worst = sorted((name for name in shares if sum(shares[name])), key=lambda name: -sum(shares[name]))
+    if not worst:
+        return "  saturation: no layer clips"
+    rows = [[name, *(f"{100 * share:.2g} %" for share in shares[name])] for name in worst[:MOST_LAYERS]]
+    more = f"\n  and {len(worst) - MOST_LAYERS} more layers" if len(worst) > MOST_LAYERS else ""
+    return table(["saturation", "below", "above"], rows, "<>>") + more
+
+
 def _label(result: EvalResult) -> str:
     """`8-bit (emulator)` where activations and weights have the same bits, else `a8_w4 (emulator)`."""
     if result.target == "full_precision":
         return "full precision"
+    if result.target == "fp_optimized":
+        return "optimized (float)"
     bits = re.fullmatch(r"a(\d+)_w\1", result.precision)
     return f"{bits[1]}-bit (emulator)" if bits else f"{result.precision} (emulator)"
 
@@ -128,7 +157,7 @@ def as_data(result: EvalResult) -> dict[str, Any]:
     }
     if result.damaged:
         data["damaged"] = list(result.damaged)
-    for key in ("baseline", "degradation", "agreement", "snr_db"):
+    for key in ("baseline", "degradation", "agreement", "snr_db", "saturation"):
         if (value := getattr(result, key)) is not None:
             data[key] = value
     return data

@@ -27,6 +27,7 @@ COMMANDS = {
     "list": "mz.cli.list",
     "init": "mz.cli.init",
     "fetch": "mz.cli.fetch",
+    "diff": "mz.cli.diff",
     "har": "mz.cli.har",
 }
 """Name -> module whose `command` it is, in the order of the help."""

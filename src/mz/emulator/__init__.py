@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mz.emulator.constants import Constants, is_wide, layer_constants
+from mz.emulator.saturation import Clipped, Saturation
 from mz.emulator.session import NumpySession
 
-__all__ = ["Constants", "NumpySession", "is_wide", "layer_constants"]
+__all__ = ["Clipped", "Constants", "NumpySession", "Saturation", "is_wide", "layer_constants"]

@@ -22,7 +22,7 @@ from mz.emulator.constants import (
     SumConstants,
     TableConstants,
 )
-from mz.emulator.linear import linear_sums, pad_map, windows
+from mz.emulator.linear import linear_sums, pad_map, tap_slices
 from mz.graph.layers import (
     AvgPool,
     Concat,
@@ -39,28 +39,31 @@ from mz.graph.layers import (
 Array = np.ndarray
 
 
-def _exact_type(kernel: Array, largest_input: int, output_axis: int = 0) -> type[np.floating[Any]]:
-    """float32 where sum |w| * max|x| < 2^24 proves every partial sum exact, else float64 (2^53, checked earlier)."""
-    axes = tuple(axis for axis in range(kernel.ndim) if axis != output_axis)
-    bound = int(np.abs(kernel.astype(np.int64)).sum(axis=axes).max()) * largest_input
+def _exact_type(c: LinearConstants, x: Array, output_axis: int) -> type[np.floating[Any]]:
+    """float32 where sum |w| max|x - z| + |b| < 2^24 proves every partial sum exact, else float64 (2^53).
+
+    That the wider type is wide enough for any input was proven when the constants were made.
+    """
+    axes = tuple(axis for axis in range(c.kernel.ndim) if axis != output_axis)
+    largest_input = int(max(int(x.max(initial=0)) - c.zero_in, c.zero_in - int(x.min(initial=0)), 1))
+    bound = int(np.abs(c.kernel, dtype=np.int64).sum(axis=axes).max()) * largest_input
+    bound += int(np.abs(c.bias).max())
     return np.float32 if bound < numerics.FLOAT32_EXACT else np.float64
 
 
 def _finish(sums: Array, c: LinearConstants) -> Array:
-    """Adds the bias and requantizes: sums [N, O, ...] of exact integers in a float type."""
+    """Adds the bias and requantizes: sums [N, O, ...] of exact integers in a float type that holds the bias too."""
     channel = (-1,) + (1,) * (sums.ndim - 2)
-    acc = sums.astype(np.int64) + c.bias.reshape(channel)
-    return numerics.requantize(acc, c.multiplier.reshape(channel), c.zero_out, c.low, c.high)
-
-
-def _largest(x: Array, c: LinearConstants) -> int:
-    return int(max(x.max(initial=0) - c.zero_in, c.zero_in - x.min(initial=0), 1))
+    sums += c.bias.astype(sums.dtype).reshape(channel)
+    return numerics.requantize(sums, c.multiplier.reshape(channel), c.zero_out, c.low, c.high)
 
 
 def linear(layer: Weighted, c: LinearConstants, x: Array) -> Array:
     """Convolution, transposed convolution or dense layer."""
-    dtype = _exact_type(c.kernel, _largest(x, c), 1 if isinstance(layer, Deconv) else 0)
-    sums = linear_sums(layer, (x - c.zero_in).astype(dtype), c.kernel.astype(dtype))
+    dtype = _exact_type(c, x, 1 if isinstance(layer, Deconv) else 0)
+    centred = x.astype(dtype)
+    centred -= dtype(c.zero_in)
+    sums = linear_sums(layer, centred, c.kernel.astype(dtype))
     if isinstance(layer, Dense):
         return np.moveaxis(_finish(np.moveaxis(sums, -1, 1), c), 1, -1)
     return _finish(sums, c)
@@ -73,13 +76,22 @@ def global_average(layer: Layer, c: AverageConstants, x: Array) -> Array:
 
 def average(layer: AvgPool, c: AverageConstants, x: Array) -> Array:
     centred = pad_map(x.astype(np.int64) - c.zero_in, layer.pads, 0)
-    acc = windows(centred, layer.kernel_shape, layer.strides, (1, 1)).sum(axis=(4, 5))
+    channels, height, width = layer.shape
+    acc = np.zeros((len(x), channels, height, width), np.int64)
+    for i, j in np.ndindex(*layer.kernel_shape):
+        rows, columns = tap_slices((i, j), (height, width), layer.strides, (1, 1))
+        acc += centred[:, :, rows, columns]
     return numerics.requantize(acc, c.multiplier, c.zero_out, c.low, c.high)
 
 
 def maximum(layer: MaxPool, c: MoveConstants, x: Array) -> Array:
     padded = pad_map(x, layer.pads, -1)
-    return windows(padded, layer.kernel_shape, layer.strides, layer.dilations).max(axis=(4, 5))
+    channels, height, width = layer.shape
+    largest = np.full((len(x), channels, height, width), -1, x.dtype)
+    for i, j in np.ndindex(*layer.kernel_shape):
+        rows, columns = tap_slices((i, j), (height, width), layer.strides, layer.dilations)
+        np.maximum(largest, padded[:, :, rows, columns], out=largest)
+    return largest
 
 
 def add(layer: Layer, c: SumConstants, a: Array, b: Array) -> Array:

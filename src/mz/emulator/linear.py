@@ -12,7 +12,7 @@ from mz.graph.layers import Conv, Deconv, Dense, Pads, Weighted
 
 Array = np.ndarray
 
-_COLUMNS_BYTES = 32 << 20
+_COLUMNS_BYTES = 4 << 20
 """What the unfolded windows of a few images may take at once; more only costs cache misses."""
 
 
@@ -74,7 +74,8 @@ def _correlate(
         return _correlate_depthwise(x, kernel[:, 0], strides, dilations)
     weights = kernel.reshape(groups, out_channels // groups, group_channels * kh * kw)
     if (kh, kw) == (1, 1):
-        x = np.ascontiguousarray(x[:, :, :: strides[0], :: strides[1]])
+        if strides != (1, 1):
+            x = np.ascontiguousarray(x[:, :, :: strides[0], :: strides[1]])
         oh, ow = x.shape[2:]
         return np.matmul(weights, x.reshape(n, groups, group_channels, oh * ow)).reshape(
             n, out_channels, oh, ow
@@ -93,14 +94,33 @@ def _correlate(
 def _correlate_depthwise(
     x: Array, kernel: Array, strides: tuple[int, int], dilations: tuple[int, int]
 ) -> Array:
+    """Tap by tap over one image, whose sums stay in the cache; the longer of channels and rows is the inner axis."""
     kh, kw = kernel.shape[1:]
-    height = (x.shape[2] - (kh - 1) * dilations[0] - 1) // strides[0] + 1
-    width = (x.shape[3] - (kw - 1) * dilations[1] - 1) // strides[1] + 1
-    total = np.zeros((*x.shape[:2], height, width), x.dtype)
-    for i in range(kh):
-        for j in range(kw):
-            top, left = i * dilations[0], j * dilations[1]
-            rows = slice(top, top + (height - 1) * strides[0] + 1, strides[0])
-            columns = slice(left, left + (width - 1) * strides[1] + 1, strides[1])
-            total += x[:, :, rows, columns] * kernel[None, :, i, j, None, None]
-    return total
+    n, channels, height, width = x.shape
+    oh = (height - (kh - 1) * dilations[0] - 1) // strides[0] + 1
+    ow = (width - (kw - 1) * dilations[1] - 1) // strides[1] + 1
+    channels_last = channels > ow
+    shape = (oh, ow, channels) if channels_last else (channels, oh, ow)
+    total, term = np.zeros((n, *shape), x.dtype), np.empty(shape, x.dtype)
+    for image, sums in zip(x, total, strict=True):
+        planes = np.ascontiguousarray(image.transpose(1, 2, 0)) if channels_last else image
+        for i, j in np.ndindex(kh, kw):
+            rows, columns = tap_slices((i, j), (oh, ow), strides, dilations)
+            if channels_last:
+                np.multiply(planes[rows, columns], kernel[:, i, j], out=term)
+            else:
+                np.multiply(planes[:, rows, columns], kernel[:, i, j, None, None], out=term)
+            sums += term
+    return total.transpose(0, 3, 1, 2) if channels_last else total
+
+
+def tap_slices(
+    tap: tuple[int, int], size: tuple[int, int], strides: tuple[int, int], dilations: tuple[int, int]
+) -> tuple[slice, slice]:
+    """Rows and columns of a padded map that one tap of a kernel reads for `size` outputs."""
+    first = [t * dilation for t, dilation in zip(tap, dilations, strict=True)]
+    rows, columns = (
+        slice(start, start + (count - 1) * stride + 1, stride)
+        for start, count, stride in zip(first, size, strides, strict=True)
+    )
+    return rows, columns

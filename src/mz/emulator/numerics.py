@@ -60,14 +60,18 @@ def multiplier(scale_x: np.float32, scale_w: np.ndarray, scale_y: np.float32) ->
 
 
 def requantize(acc: np.ndarray, m: np.ndarray, zero_point: int, low: int, high: int) -> np.ndarray:
-    """q = clip(rne(f32(acc) * m) + z, low, high); acc integers, m float32 that broadcasts to acc -> int32.
+    """q = clip(rne(f32(acc) * m) + z, low, high); acc exact integers of any type, m float32 that broadcasts to acc
+    -> int32.
 
-    f32(acc) rounds to nearest even; the product is one float32 operation; 0 <= low <= high <= 65535.
+    f32(acc) rounds to nearest even; the product is one float32 operation; |low|, |high| <= 2^24.
     """
-    assert 0 <= low <= high <= 0xFFFF
+    assert -FLOAT32_EXACT <= low <= high <= FLOAT32_EXACT
     with np.errstate(over="ignore"):  # infinity saturates like any large value
-        product = np.rint(acc.astype(np.float32) * m)
-    return np.clip(product, low - zero_point, high - zero_point).astype(np.int32) + zero_point
+        product = np.asarray(acc.astype(np.float32, copy=False) * m)
+    np.rint(product, out=product)
+    np.clip(product, low - zero_point, high - zero_point, out=product)
+    product += np.float32(zero_point)  # exact within 16 bits, and nothing beyond comes in by it
+    return product.astype(np.int32)
 
 
 def shift_round(value: np.ndarray, shift: int) -> np.ndarray:

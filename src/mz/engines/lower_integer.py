@@ -8,7 +8,7 @@ rounding, fusion or multiply-add can change a bit: see docs/numerics.md. Linear 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from mz.emulator.constants import (
     SumConstants,
 )
 from mz.engines.lower_integer_linear import (
+    cut_before,
     lower_average,
     lower_conv,
     lower_deconv,
@@ -29,7 +30,7 @@ from mz.engines.lower_integer_linear import (
     lower_global_average,
 )
 from mz.engines.lower_integer_tables import lower_table
-from mz.engines.lower_integer_tensors import Tensors
+from mz.engines.lower_integer_tensors import PORTABLE, Kernels, Tensors
 from mz.graph import (
     Concat,
     Elementwise,
@@ -50,32 +51,58 @@ if TYPE_CHECKING:
 
 
 def integer_model(
-    graph: Graph, params: Params, quantization: Quantization, taps: Iterable[str] = ()
+    graph: Graph,
+    params: Params,
+    quantization: Quantization,
+    taps: Iterable[str] = (),
+    kernels: Kernels = PORTABLE,
 ) -> onnx.ModelProto:
-    """The accelerator's part of `graph` in ONNX.
+    """The accelerator's part of `graph` in ONNX, built of the runtime's `kernels`.
 
     Inputs: float32 [N, *shape], named like the Input layers, quantized inside. Outputs: uint8 (at most 8
     bits) or uint16, named like the layers: `graph.accelerator_outputs()`, then `taps`. Metadata holds each
     output's scale and zero point.
     Raises UserError, naming the layer, for what the arithmetic cannot hold.
     """
-    t = Tensors(graph, quantization)
+    wanted = tuple(dict.fromkeys((*graph.accelerator_outputs(), *taps)))
+    return _lower(graph, params, quantization, kernels, wanted).finish(wanted)
+
+
+def tensor_names(graph: Graph, params: Params, quantization: Quantization) -> dict[str, str]:
+    """By layer of the accelerator: the tensor that holds its integers in the portable `integer_model`.
+
+    A slice that the convolution after it takes in has none.
+    """
+    t = _lower(graph, params, quantization, PORTABLE, graph.accelerator_outputs())
+    return {layer.name: t[layer.name] for layer in graph.layers if layer.name in t}
+
+
+def _lower(
+    graph: Graph, params: Params, quantization: Quantization, kernels: Kernels, wanted: Sequence[str]
+) -> Tensors:
+    t = Tensors(graph, quantization, kernels)
     for layer in graph.layers:
-        if layer.host:
+        if layer.host or (layer.name not in wanted and _is_taken_in(t, layer)):
             continue
         if isinstance(layer, Input):
             t.place(layer, _lower_input(t, layer))
         else:
             constants = layer_constants(graph, layer, params, quantization)
             t.place(layer, LOWERINGS[layer.kind](t, layer, constants))
-    return t.finish(tuple(dict.fromkeys((*graph.accelerator_outputs(), *taps))))
+    return t
+
+
+def _is_taken_in(t: Tensors, layer: Layer) -> bool:
+    """Whether every reader of the slice is a convolution that cuts for itself."""
+    readers = t.graph.consumers.get(layer.name, ())
+    return isinstance(layer, Slice) and bool(readers) and all(cut_before(t, reader) for reader in readers)
 
 
 def _lower_input(t: Tensors, layer: Input) -> str:
     q = t.quantization.tensors[layer.name]
     w = t.writer
     scale = w.constant(np.float32(q.scale), f"{layer.name}_scale")
-    if q.bits <= 8:
+    if q.bits <= 8 and t.kernels.quantize:
         out = w.node("QuantizeLinear", [layer.name, scale, t.u8(q.zero_point)], f"{layer.name}_q")
         return t.clip(out, layer, 0, q.q_max)
     steps = w.node("Round", [w.node("Div", [layer.name, scale], f"{layer.name}_div")], f"{layer.name}_round")
@@ -90,7 +117,7 @@ def _lower_elementwise(t: Tensors, layer: Elementwise, c: SumConstants | Product
     else:
         factors, op = (c.ratio.factor / 2**c.ratio.shift, 1.0), "Mul"
     w, zeros = t.writer, (c.zero_a, c.zero_b)
-    if is_wide(layer, t.quantization):
+    if is_wide(layer, t.quantization) or not t.kernels.elementwise:
         operands = []
         for name, factor, zero in zip(layer.inputs, factors, zeros, strict=True):
             centred = w.node("Sub", [t.as_float64(name), t.f64(zero)], f"{layer.name}_centred")

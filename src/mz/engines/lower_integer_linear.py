@@ -16,7 +16,7 @@ from mz.emulator.constants import AverageConstants, LinearConstants
 from mz.emulator.numerics import FLOAT32_EXACT, q_max
 from mz.engines.lower_integer_tensors import Tensors
 from mz.errors import UserError
-from mz.graph import AvgPool, Conv, Deconv, Dense, GlobalAvgPool, Layer
+from mz.graph import AvgPool, Conv, Deconv, Dense, GlobalAvgPool, Layer, Slice
 
 _OFFSET = 128
 
@@ -29,9 +29,25 @@ def lower_conv(t: Tensors, layer: Conv, c: LinearConstants) -> str:
         "pads": layer.pads,
         "group": layer.groups,
     }
+    if (source := cut_before(t, layer)) is not None:
+        kernel = np.zeros((layer.shape[0], t.graph[source.inputs[0]].shape[0], 1, 1), c.kernel.dtype)
+        kernel[:, source.starts[0] : source.stops[0] : source.steps[0]] = c.kernel
+        return _qlinear_conv(t, layer, t[source.inputs[0]], _with_kernel(c, kernel), attributes)
     if _is_narrow(t, layer):
         return _qlinear_conv(t, layer, t[layer.inputs[0]], c, attributes)
     return _general(t, layer, c, "Conv", 1, attributes)
+
+
+def cut_before(t: Tensors, layer: Layer) -> Slice | None:
+    """The slice before a 1x1 convolution that picks every n-th channel, which zeros in the kernel do faster."""
+    if not isinstance(layer, Conv) or layer.kernel_shape != (1, 1) or layer.groups != 1:
+        return None
+    source = t.graph[layer.inputs[0]]
+    if not isinstance(source, Slice) or len(source.shape) != 3 or not _is_narrow(t, layer):
+        return None
+    _, height, width = t.graph[source.inputs[0]].shape
+    picks = source.steps[0] > 1 and source.starts[0] >= 0 and source.stops[0] > 0
+    return source if picks and source.shape[1:] == (height, width) and min(source.steps) > 0 else None
 
 
 def lower_deconv(t: Tensors, layer: Deconv, c: LinearConstants) -> str:
@@ -51,13 +67,14 @@ def lower_dense(t: Tensors, layer: Dense, c: LinearConstants) -> str:
     name = layer.inputs[0]
     *lead, size = t.graph[name].shape
     positions = int(np.prod(lead, dtype=np.int64))
-    x = t[name] if _is_narrow(t, layer) else t.as_float32(name)
+    narrow = _is_narrow(t, layer)
+    x = t[name] if narrow else t.as_float32(name)
     if positions > 1:
         x = t.reshape(x, (positions, size), f"{layer.name}_rows")
         x = t.writer.node("Transpose", [x], f"{layer.name}_columns", perm=(0, 2, 1))
     x = t.reshape(x, (size, positions, 1), f"{layer.name}_map")
     c = _with_kernel(c, c.kernel[:, :, None, None])
-    if _is_narrow(t, layer):
+    if narrow:
         out = _qlinear_conv(t, layer, x, c, {"kernel_shape": (1, 1)})
     else:
         out = _general(t, layer, c, "Conv", 1, {"kernel_shape": (1, 1)}, x)
@@ -96,7 +113,8 @@ def lower_average(t: Tensors, layer: AvgPool, c: AverageConstants) -> str:
 def lower_global_average(t: Tensors, layer: GlobalAvgPool, c: AverageConstants) -> str:
     w, name = t.writer, layer.inputs[0]
     _, height, width = t.graph[name].shape
-    if _is_narrow(t, layer) and height * width * 255 < FLOAT32_EXACT:
+    narrow = max(t.quantization.tensors[tensor].bits for tensor in (name, layer.name)) <= 8
+    if narrow and t.kernels.average and height * width * 255 < FLOAT32_EXACT:
         centred = w.node("DequantizeLinear", [t[name], t.f32(1), t.u8(c.zero_in)], f"{layer.name}_centred")
         total = w.node("ReduceSum", [centred, t.i64((2, 3))], f"{layer.name}_sum", keepdims=1)
         scaled = w.node("Mul", [total, w.constant(c.multiplier, f"{layer.name}_m")], f"{layer.name}_scaled")
@@ -108,7 +126,9 @@ def lower_global_average(t: Tensors, layer: GlobalAvgPool, c: AverageConstants) 
 
 
 def _is_narrow(t: Tensors, layer: Layer) -> bool:
-    """Whether everything about the layer fits uint8."""
+    """Whether everything about the layer fits uint8, and the runtime has exact kernels for that."""
+    if not (t.kernels.unsigned_conv or t.kernels.any_signed_conv):
+        return False
     weight = t.quantization.weights.get(layer.name)
     bits = [t.quantization.tensors[name].bits for name in (layer.name, *layer.inputs)]
     return max(bits) <= 8 and (weight is None or weight.bits <= 8)
@@ -124,7 +144,8 @@ def _qlinear_conv(t: Tensors, layer: Layer, x: str, c: LinearConstants, attribut
     """QLinearConv with x_scale 1, w_scale m, y_scale 1: the runtime's own multiplier is then m, bit for bit."""
     w = t.writer
     channels = len(c.bias)
-    if _signed_is_exact(c.kernel, attributes.get("group", 1)):
+    allowed = t.kernels.signed_conv and _signed_is_exact(c.kernel, attributes.get("group", 1))
+    if allowed or t.kernels.any_signed_conv:
         kernel, zero = c.kernel.astype(np.int8), np.zeros(channels, np.int8)
     else:
         kernel = (c.kernel.astype(np.int16) + _OFFSET).astype(np.uint8)

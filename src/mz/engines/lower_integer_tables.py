@@ -24,7 +24,7 @@ def lower_table(t: Tensors, layer: Activation, c: TableConstants) -> str:
         low, high = int(table.min()), int(table.max())
         if np.array_equal(table, np.clip(np.arange(len(table)), low, high)):
             return t.clip(t[layer.inputs[0]], layer, low, high)
-        if layer.function in _BOUNDS and float_form_is_exact(layer, x, y, table):
+        if t.kernels.float_table and layer.function in _BOUNDS and float_form_is_exact(layer, x, y, table):
             return _float_form(t, layer, x, y)
     return _gather(t, layer, c, y)
 

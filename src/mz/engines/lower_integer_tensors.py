@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,13 +16,39 @@ if TYPE_CHECKING:
     import onnx
 
 
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """Which of a runtime's kernels the graph may be built of; what is False goes the exact road through floats.
+
+    unsigned_conv: QLinearConv uint8 x uint8. signed_conv: uint8 x int8 where no 16-bit sum can saturate.
+    any_signed_conv: uint8 x int8 for all weights, exact where the processor adds products in 32 bits. quantize:
+    QuantizeLinear on inputs. elementwise: sums and products between DequantizeLinear and QuantizeLinear. average:
+    global means likewise. float_table: activation functions likewise.
+    """
+
+    unsigned_conv: bool = True
+    signed_conv: bool = True
+    any_signed_conv: bool = False
+    quantize: bool = True
+    elementwise: bool = True
+    average: bool = True
+    float_table: bool = True
+
+
+PORTABLE = Kernels()
+"""Exact on every processor: what compiled files are built of."""
+FLOAT_ROAD = Kernels(*(False,) * 7)
+"""Exact convolutions in float32 alone: for runtimes without integer kernels, such as GPUs."""
+
+
 class Tensors:
     """Maps layer names to ONNX tensors. uint8 carries up to 8 bits; float32 holding integers carries 16."""
 
     FLOAT, UINT8, UINT16, INT32, DOUBLE = 1, 2, 4, 6, 11  # onnx.TensorProto.DataType
 
-    def __init__(self, graph: Graph, quantization: Quantization) -> None:
+    def __init__(self, graph: Graph, quantization: Quantization, kernels: Kernels = PORTABLE) -> None:
         self.graph = graph
+        self.kernels = kernels
         self.quantization = quantization
         self.writer = OnnxWriter()
         self._tensors: dict[str, str] = {}
@@ -30,6 +57,9 @@ class Tensors:
 
     def __getitem__(self, layer_name: str) -> str:
         return self._tensors[layer_name]
+
+    def __contains__(self, layer_name: object) -> bool:
+        return layer_name in self._tensors
 
     def place(self, layer: Layer, tensor: str) -> None:
         self._tensors[layer.name] = tensor

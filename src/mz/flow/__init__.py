@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mz.flow.catalogue import info, list_models
 from mz.flow.compile import compile_model
+from mz.flow.diff import DiffResult, diff
 from mz.flow.evaluate import evaluate
 from mz.flow.init import init
 from mz.flow.networks import coverage_line, parse
@@ -25,6 +26,7 @@ from mz.flow.options import (
 
 __all__ = [
     "CompileResult",
+    "DiffResult",
     "EvalOptions",
     "EvalResult",
     "InputOptions",
@@ -35,6 +37,7 @@ __all__ = [
     "Step",
     "compile_model",
     "coverage_line",
+    "diff",
     "evaluate",
     "info",
     "init",

@@ -17,11 +17,13 @@ from mz.archive import Archive
 from mz.compiler import summarize
 from mz.compiler.emitters import onnx as onnx_emitter
 from mz.emulator import NumpySession
+from mz.engines.compare import Comparison
 from mz.engines.original import OriginalSession
 from mz.errors import UserError
 from mz.flow.networks import configuration, load, only_input, working_arch
 from mz.flow.optimize import optimize
 from mz.flow.options import CompileResult, ModelRef, Note, OptimizeOptions, Progress, no_note, no_progress
+from mz.optimize import device_input
 
 VERIFY_IMAGES = 64
 _VERIFY_BATCH = 8
@@ -92,22 +94,23 @@ def _verify(
     judge = NumpySession(graph, archive.working_params, archive.quantization)
     artefact = OriginalSession(onnx.load_from_string(model))
     feed = only_input(graph)
-    images = differing = integers = 0
+    comparison = Comparison()
     with progress("verify", VERIFY_IMAGES) as advance:
         for batch in islice(_images(ref, archive, data_path), -(-VERIFY_IMAGES // _VERIFY_BATCH)):
-            expected = judge.run({feed: batch})
-            found = artefact.run({feed: batch})
-            for name, value in expected.items():
-                differing += int((value != found[name]).sum())
-                integers += value.size
-            images += len(batch)
+            feeds = {feed: device_input(archive.input_form, batch)}
+            comparison.update(judge.run(feeds), artefact.run(feeds))
             advance(len(batch))
-    if differing:
+    if comparison.differing:
         raise UserError(
-            f"{archive.name}.onnx: {differing} of {integers} output integers differ from the numpy emulator's on this "
-            "processor, so nothing was written; please report this network"
+            f"{archive.name}.onnx: {comparison.differing} of {comparison.integers} output integers differ from the "
+            f"numpy emulator's on this processor, so nothing was written; first {comparison.first_difference}"
         )
-    return {"images": images, "integers": integers, "differing": differing, "against": "numpy emulator"}
+    return {
+        "images": comparison.images,
+        "integers": comparison.integers,
+        "differing": comparison.differing,
+        "against": "numpy emulator",
+    }
 
 
 def _images(ref: ModelRef, archive: Archive, data_path: Path | None) -> Iterator[np.ndarray]:

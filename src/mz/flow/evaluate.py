@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from mz import data, tasks
 from mz.archive import Archive
-from mz.emulator import NumpySession
+from mz.emulator import NumpySession, Saturation
+from mz.engines.compare import Comparison
 from mz.engines.float_ort import FloatSession, HostSession
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.errors import UserError
+from mz.flow.layer_dump import LayerDump
 from mz.flow.networks import configuration, load, only_input
 from mz.flow.options import EvalOptions, EvalResult, ModelRef, Note, Progress, no_note, no_progress
 from mz.flow.visualize import Gallery
 from mz.graph import Graph, Params, Quantization
+from mz.optimize import device_input
 from mz.report.statistics import SnrMeter
 
-_VALUES_PER_BATCH = 1 << 20
+_BATCH_BYTES = 128 << 20
 _MOST_IMAGES_PER_BATCH = 64
 
 
@@ -29,6 +33,7 @@ class IntegerSession(Protocol):
     """A quantized graph, ready to run: real inputs by Input layer -> integers of the accelerator's outputs."""
 
     name: str
+    notes: tuple[str, ...]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]: ...
 
@@ -38,17 +43,27 @@ def evaluate(
 ) -> EvalResult:
     """Runs the network over its data set.
 
-    Target `full_precision` runs the float network, `emulator` the integers of an archive and the float network beside
-    them. Raises UserError where the archive holds no integers, data are missing, or engines differ.
+    Target `full_precision` runs the float network; `fp_optimized` runs what full-precision passes made of it and
+    `emulator` the integers of an archive, both with the float network beside them. Raises UserError where the archive
+    holds no such network, data are missing, or engines differ.
     """
     archive = load(ref, note=note, progress=progress)
     config = configuration(archive, ref)
     task = tasks.load(config)
     dataset = data.open_evaluation(config, options.data_path, options.data_count)
     feed = only_input(archive.graph)
-    reference = FloatSession(archive.graph, archive.params)
-    quantized = _quantized(archive, options) if options.target == "emulator" else None
-    size = options.batch_size or batch_size(archive.graph)
+    emulated = options.target == "emulator"
+    optimized = _optimized(archive) if options.target == "fp_optimized" else None
+    if optimized and options.dump_layers:
+        raise UserError("--dump-layers writes the layers of --target full_precision or emulator")
+    dump = LayerDump(options.dump_layers, archive, emulated) if options.dump_layers else None
+    taps = dump.layers if dump else ()
+    reference = FloatSession(archive.graph, archive.params, () if emulated else taps)
+    saturation = _saturation(archive, options)
+    quantized = _quantized(archive, options, taps, saturation) if emulated else optimized
+    for line in quantized.session.notes if isinstance(quantized, Quantized) else ():
+        note(line)
+    size = options.batch_size or batch_size(archive.working_graph, every_layer=dump is not None)
 
     float_eval, integer_eval, snr = task.evaluator(), task.evaluator(), SnrMeter()
     gallery = Gallery(options.visualize, task, dataset) if options.visualize else None
@@ -68,15 +83,23 @@ def evaluate(
             expected = reference.run(feeds)
             if quantized is None:
                 seconds += time.perf_counter() - began
+                if dump is not None:
+                    dump.add(expected, about)
             float_outputs = [expected[name] for name in archive.graph.outputs]
             float_answers = float_eval.update(float_outputs, about)
             outputs = None
             if quantized is not None:
+                feeds = {feed: device_input(archive.input_form, images)}
                 if index == 0:
                     quantized.check(feeds)
                 began = time.perf_counter()
-                restored = quantized.run(feeds)
+                integers = quantized.session.run(feeds)
+                restored = quantized.restore(integers)
                 seconds += time.perf_counter() - began
+                if dump is not None:
+                    dump.add(integers, about)
+                if quantized.counter is not None:
+                    quantized.counter.run(feeds)
                 outputs = [restored[name] for name in quantized.graph.outputs]
                 answers = integer_eval.update(outputs, about)
                 agreeing, compared = task.agreement(float_answers, answers)
@@ -93,7 +116,7 @@ def evaluate(
         )
     baseline = float_eval.result()
     result = baseline if quantized is None else integer_eval.result()
-    engine = "onnxruntime" if quantized is None else quantized.session.name
+    engine = quantized.session.name if isinstance(quantized, Quantized) else "onnxruntime"
     return EvalResult(
         model=archive.name,
         target=options.target,
@@ -103,70 +126,134 @@ def evaluate(
         ci95=result.ci95,
         count=result.count,
         images_per_second=result.count / seconds if seconds > 0 else 0.0,
-        precision="float32" if quantized is None else _precision(quantized.quantization),
+        precision="float32" if quantized is None else quantized.precision,
         baseline=None if quantized is None else {"metrics": baseline.metrics, "ci95": baseline.ci95},
         degradation=None if quantized is None else tasks.degradation(baseline, result),
         agreement=None if quantized is None else 100 * part / whole,
         snr_db=None if quantized is None else snr.db,
         damaged=tuple(damaged),
+        saturation=_counted(archive.working_graph, saturation),
     )
 
 
-def batch_size(graph: Graph) -> int:
-    """Images a batch: 64 small ones, fewer large ones."""
-    values = max(int(np.prod(layer.shape)) for layer in graph.inputs)
-    return max(1, min(_MOST_IMAGES_PER_BATCH, _VALUES_PER_BATCH // values))
+def batch_size(graph: Graph, every_layer: bool = False) -> int:
+    """Images a batch: as many, up to 64, as keep one layer's inputs and output in float32 below 128 MiB.
+
+    every_layer: all layers' outputs are wanted and stay in memory together.
+    """
+    sizes = [
+        math.prod(layer.shape) + sum(math.prod(shape) for shape in graph.input_shapes(layer))
+        for layer in graph.layers
+    ]
+    image_bytes = 4 * (sum(sizes) if every_layer else max(sizes))
+    return max(1, min(_MOST_IMAGES_PER_BATCH, _BATCH_BYTES // image_bytes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimized:
+    """The float network after its passes, run in place of an integer one."""
+
+    graph: Graph
+    session: FloatSession
+    precision: str = "float32"
+    counter: None = None
+
+    def restore(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(outputs)
+
+    def check(self, feeds: Mapping[str, np.ndarray]) -> None:
+        """Nothing is promised of a lossy pass but what it reports."""
+
+
+def _optimized(archive: Archive) -> Optimized:
+    if archive.fpo_graph is None:
+        raise UserError(
+            f"{archive.name}: no full-precision pass changed it (state {archive.state}): use --target full_precision"
+        )
+    graph, params = archive.working_graph, archive.working_params
+    return Optimized(graph, FloatSession(graph, params))
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantized:
-    """The integer network of an archive with its host part, and the emulator that judges it."""
+    """The integer network of an archive with its host part, and the emulator that judges it.
+
+    counter: the emulator that counts clipped integers beside another engine.
+    """
 
     graph: Graph
     params: Params
     quantization: Quantization
     session: IntegerSession
     host: HostSession
+    counter: NumpySession | None = None
 
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Real inputs -> real network outputs."""
-        integers = self.session.run(feeds)
+    @property
+    def precision(self) -> str:
+        return _precision(self.quantization)
+
+    def restore(self, integers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The engine's integers -> real network outputs."""
+        wanted = self.graph.accelerator_outputs()
         return self.host.run(
-            {name: self.quantization.tensors[name].dequantize(q) for name, q in integers.items()}
+            {name: self.quantization.tensors[name].dequantize(integers[name]) for name in wanted}
         )
 
     def check(self, feeds: Mapping[str, np.ndarray]) -> None:
         """Raises UserError unless the engine's integers are the numpy emulator's."""
         if isinstance(self.session, NumpySession):
             return
-        expected = NumpySession(self.graph, self.params, self.quantization).run(feeds)
-        found = self.session.run(feeds)
-        for name, integers in expected.items():
-            if differing := int((integers != found[name]).sum()):
-                raise UserError(
-                    f"{self.graph.name}: {differing} of {integers.size} integers of {name} from the "
-                    f"{self.session.name} engine differ from the numpy emulator's on this processor: use --engine numpy"
-                )
+        comparison = Comparison()
+        judge = NumpySession(self.graph, self.params, self.quantization)
+        comparison.update(judge.run(feeds), self.session.run(feeds))
+        if comparison.differing:
+            raise UserError(
+                f"{self.graph.name}: {comparison.differing} of {comparison.integers} output integers from the "
+                f"{self.session.name} engine differ from the numpy emulator's on this processor: use --engine numpy, "
+                "and find the layer by mz diff --engines numpy,onnxruntime"
+            )
 
 
-def _quantized(archive: Archive, options: EvalOptions) -> Quantized:
+def _quantized(
+    archive: Archive, options: EvalOptions, taps: Sequence[str], saturation: Saturation | None
+) -> Quantized:
     if archive.quantization is None:
         raise UserError(
             f"{archive.name}: no integers yet (state {archive.state}): run `mz optimize` and give its archive by --har"
         )
-    graph, params = archive.working_graph, archive.working_params
-    kind = NumpySession if options.engine == "numpy" else IntegerOrtSession
-    session = kind(graph, params, archive.quantization)
-    return Quantized(graph, params, archive.quantization, session, HostSession(graph, params))
+    graph, params, quantization = archive.working_graph, archive.working_params, archive.quantization
+    host = HostSession(graph, params)
+    if options.engine == "numpy":
+        judge = NumpySession(graph, params, quantization, taps, saturation=saturation)
+        return Quantized(graph, params, quantization, judge, host)
+    session = IntegerOrtSession(graph, params, quantization, taps)
+    counter = NumpySession(graph, params, quantization, saturation=saturation) if saturation else None
+    return Quantized(graph, params, quantization, session, host, counter)
 
 
-def _header(archive: Archive, quantized: Quantized | None, engine: str) -> str:
-    if quantized is None:
-        return f"{archive.name} | float32 | {engine}"
+def _saturation(archive: Archive, options: EvalOptions) -> Saturation | None:
+    if not options.saturation:
+        return None
+    if options.target != "emulator":
+        raise UserError("--saturation counts clipped integers: it needs --target emulator")
+    return Saturation(archive.quantization or Quantization())
+
+
+def _counted(graph: Graph, saturation: Saturation | None) -> dict[str, dict[str, int]] | None:
+    """The counters by layer, in the graph's order."""
+    if saturation is None:
+        return None
+    found = saturation.layers
+    return {
+        layer.name: dataclasses.asdict(found[layer.name]) for layer in graph.layers if layer.name in found
+    }
+
+
+def _header(archive: Archive, quantized: Quantized | Optimized | None, engine: str) -> str:
+    if not isinstance(quantized, Quantized):
+        return f"{archive.name} | float32{' after full-precision passes' if quantized else ''} | {engine}"
     proof = "" if engine == "numpy" else " integer engine, first batch identical to numpy"
-    return (
-        f"{archive.name} | {archive.hw_arch} {_precision(quantized.quantization)} | emulator: {engine}{proof}"
-    )
+    return f"{archive.name} | {archive.hw_arch} {quantized.precision} | emulator: {engine}{proof}"
 
 
 def _precision(quantization: Quantization) -> str:
