@@ -50,7 +50,11 @@ def members(archive: Archive) -> dict[str, bytes]:
     body: dict[str, bytes] = {
         ".network.yaml": yaml.safe_dump(archive.config, sort_keys=False, allow_unicode=True).encode(),
         ".hn": _json(
-            {"native": archive.graph.to_dict(), "fpo": archive.fpo_graph and archive.fpo_graph.to_dict()}
+            {
+                "native": archive.graph.to_dict(),
+                "fpo": archive.fpo_graph and archive.fpo_graph.to_dict(),
+                "input_form": archive.input_form,
+            }
         ),
         ".npz": npz.dumps(_flat(archive.graph, archive.params)),
     }
@@ -113,7 +117,7 @@ def archive_of(named: Mapping[str, bytes]) -> Archive:
             raise UserError(f"member {name}: {' '.join(str(error).split())}") from error
 
     metadata = part(METADATA, metadata_of)
-    graph, fpo_graph = part(".hn", _graphs)
+    graph, fpo_graph, input_form = part(".hn", _graphs)
     working = graph if fpo_graph is None else fpo_graph
     quantization = (
         part(".q.npz", lambda data: _quantization(working, data)) if prefix + ".q.npz" in named else None
@@ -127,6 +131,7 @@ def archive_of(named: Mapping[str, bytes]) -> Archive:
         params=part(".npz", lambda data: _params(graph, data)),
         fpo_graph=fpo_graph,
         fpo_params=None if fpo_graph is None else part(".fpo.npz", lambda data: _params(working, data)),
+        input_form=input_form,
         quantization=quantization,
         script=part(".alls", lambda data: data.decode()),
         report=part(".report.json", _mapping(json.loads)),
@@ -180,9 +185,10 @@ def _mapping(load: Callable[[bytes], Any]) -> Callable[[bytes], dict[str, Any]]:
     return decode
 
 
-def _graphs(data: bytes) -> tuple[Graph, Graph | None]:
+def _graphs(data: bytes) -> tuple[Graph, Graph | None, list[dict[str, Any]]]:
     graphs = json.loads(data)
-    return Graph.from_dict(graphs["native"]), graphs["fpo"] and Graph.from_dict(graphs["fpo"])
+    fpo = graphs["fpo"] and Graph.from_dict(graphs["fpo"])
+    return Graph.from_dict(graphs["native"]), fpo, graphs["input_form"]
 
 
 def _flat(graph: Graph, params: Params) -> dict[str, np.ndarray]:

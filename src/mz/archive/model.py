@@ -35,6 +35,7 @@ class Archive:
     name: of the network; letters, digits, `_`, `.` and `-`, as it names the members of the file.
     state: one of STATES. config: the resolved network YAML as plain data.
     graph, params: as parsed. fpo_graph, fpo_params: after full-precision optimization, both or neither.
+    input_form: steps that make of an image of `graph` what `working_graph` takes (mz.optimize.input_form).
     quantization: the integers of `working_graph`. history: one entry a stage, `stage` and `settings`, with no time and
     no path in it. report: plain data. artefacts: deployable files by relative path.
     """
@@ -47,6 +48,7 @@ class Archive:
     params: Params
     fpo_graph: Graph | None = None
     fpo_params: Params | None = None
+    input_form: list[dict[str, Any]] = field(default_factory=list)
     quantization: Quantization | None = None
     script: str = ""
     report: dict[str, Any] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,10 @@ from mz.engines.float_ort import FloatSession
 from mz.flow.calibration import halves
 from mz.flow.options import Progress, Step
 from mz.graph import Graph, Params
-from mz.optimize import METHODS, absorb_bias, equalize, find_peaks
+from mz.optimize import MAX_SCALE, METHODS, absorb_bias, equalize, find_peaks
 from mz.quantize import Recipe, Trial, collect, image_bytes, in_chunks
+from mz.script import Equalization
 
-AUTO, ENABLED, DISABLED = "auto", "enabled", "disabled"
 IMAGES = 128
 """What peaks are found on; half of them also give the ranges that methods are compared by."""
 JUDGED_IMAGES = 32
@@ -29,30 +29,24 @@ def run_equalization(
     params: Params,
     images: Mapping[str, np.ndarray],
     recipe: Recipe,
-    *,
-    policy: str = AUTO,
-    method: str | None = None,
-    absorption: bool | None = None,
-    max_scale: float | None = None,
-    layers: Collection[str] | None = None,
+    asked: Equalization,
     progress: Progress,
 ) -> tuple[Graph, Params, Step, dict[str, Any]]:
     """The equalized network (or the same one), the line of the table, and what was measured, in plain data.
 
-    policy: `auto` keeps a method only where it measures better than none, `enabled` takes the best one in any case.
-    method: one of METHODS instead of all. absorption: bias absorption before it; None tries it.
+    Policy `allowed` keeps a method only where it measures better than none, `enabled` takes the best one in any case;
+    likewise for bias absorption before it.
     """
-    if policy == DISABLED:
-        return graph, params, Step("equalization", False, False, "disabled by the model script"), {}
     seen, unseen = halves(images, IMAGES // 2, JUDGED_IMAGES)
     peaks = find_peaks(graph, params, in_chunks(images, image_bytes(graph)))
     trial = Trial(graph, params, unseen)
     keep = [name for name, how in recipe.layer_ranges.items() if how.method == "manual"]
     options: dict[str, Any] = {
         "layer_scale": recipe.per_layer_weight_scale,
-        "layers": layers,
+        "layers": asked.layers,
         "keep": keep,
-    } | ({} if max_scale is None else {"max_scale": max_scale})
+        "max_scale": asked.max_scale or MAX_SCALE,
+    }
     found: dict[str, float] = {}
     networks: dict[str, Network] = {"none": (graph, params)}
     reports: dict[str, dict[str, Any]] = {"none": {}}
@@ -64,8 +58,9 @@ def run_equalization(
         found[name] = trial.output_db(*network, statistics, recipe)
         advance(1)
 
-    methods = [method] if method else list(METHODS)
-    with progress("equalization", len(methods) + 1 + (absorption is not False), "trials") as advance:
+    methods = list(METHODS) if asked.method == "auto" else [asked.method]
+    absorb = asked.bias_absorption != "disabled" and not keep
+    with progress("equalization", len(methods) + 1 + absorb, "trials") as advance:
         measure("none", (graph, params))
         for name in methods:
             changed, scaled, report = equalize(graph, params, peaks, method=name, **options)
@@ -75,7 +70,7 @@ def run_equalization(
             else:
                 advance(1)
         tried = [name for name in found if name != "none"]
-        if absorption is not False and not keep:
+        if absorb:
             graph_a, params_a, peaks_a, absorbed = absorb_bias(graph, params, peaks)
             if absorbed.layers:
                 base = max(tried, key=lambda name: found[name], default=methods[0])
@@ -83,11 +78,11 @@ def run_equalization(
                 name = f"{base} with bias absorption"
                 reports[name] = report.to_dict() | {"absorbed": absorbed.to_dict()["layers"]}
                 measure(name, (changed, scaled))
-                tried = [name] if absorption else [*tried, name]
+                tried = [name] if asked.bias_absorption == "enabled" else [*tried, name]
     if not tried:
         return graph, params, Step("equalization", True, False, "no channel can be scaled"), {}
     best = max(tried, key=lambda name: found[name])
-    if policy == AUTO and found[best] < found["none"] + MARGIN_DB:
+    if asked.policy == "allowed" and found[best] < found["none"] + MARGIN_DB:
         best = "none"
     measured = ", ".join(f"{name} {db:.1f} dB" for name, db in found.items())
     described = {"method": best, "output_db": {name: round(db, 2) for name, db in found.items()}} | {

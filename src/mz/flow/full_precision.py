@@ -2,39 +2,196 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import numpy as np
+
+from mz import optimize
+from mz.errors import UserError
 from mz.flow.calibration import CalibrationSet
-from mz.flow.equalize import DISABLED, IMAGES, run_equalization
+from mz.flow.equalize import IMAGES, run_equalization
 from mz.flow.options import Progress, Step
 from mz.flow.recipe import Plan
 from mz.graph import Graph, Params
+from mz.optimize import InputForm, device_input
+from mz.quantize import ActivationRange, Recipe, Trial
+from mz.script import InputConversion, InputResize, NetworkChange, Normalization, OutputActivation
+from mz.zoo import Preprocessing
+
+_JUDGED_IMAGES = 32
 
 
-@dataclass(frozen=True, slots=True)
-class FullPrecision:
-    """A network after its passes. images: the calibration set as that network takes it."""
+@dataclass
+class Passes:
+    """A network on its way through the passes, and what they said. images: the calibration set as it takes it now.
+
+    recipe: for the layers that there are by now. form: what the host does to an image of the parsed network.
+    """
 
     graph: Graph
     params: Params
     images: CalibrationSet
-    steps: tuple[Step, ...]
-    report: dict[str, Any]
+    recipe: Recipe
+    form: InputForm = ()
+    steps: list[Step] = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def done(self, name: str, note: str, report: dict[str, Any] | None = None) -> None:
+        self.steps.append(Step(name, True, True, note))
+        if report is not None:
+            self.report[name] = report
+
+
+def with_output_activations(graph: Graph, changes: list[NetworkChange]) -> Graph:
+    """The parsed network with the functions that a script puts behind its outputs: they are part of its function."""
+    for change in changes:
+        if isinstance(change, OutputActivation):
+            graph = optimize.change_output_activation(graph, function=change.function, layer=change.layer)
+    return graph
 
 
 def full_precision(
-    graph: Graph, params: Params, images: CalibrationSet, plan: Plan, progress: Progress
-) -> FullPrecision:
-    """Raises UserError for a pass that cannot be done on this network."""
-    steps: list[Step] = []
-    report: dict[str, Any] = {}
-    if plan.equalization == DISABLED:
-        steps.append(Step("equalization", False, False, plan.equalization_note))
-    else:
-        sample = images.sample(IMAGES)
-        graph, params, step, report["equalization"] = run_equalization(
-            graph, params, sample, plan.recipe, policy=plan.equalization, progress=progress
+    graph: Graph,
+    params: Params,
+    images: CalibrationSet,
+    plan: Plan,
+    preprocessing: Preprocessing,
+    progress: Progress,
+) -> Passes:
+    """Runs the passes of `plan`. Raises UserError for one that cannot be done on this network."""
+    passes = Passes(graph, params, images, plan.recipe)
+    cost = _Cost(graph, params, images)
+    _input_passes(passes, plan, preprocessing, cost)
+    _structure_passes(passes, plan, cost)
+    _weight_passes(passes, plan, cost)
+    passes.recipe = _recipe_of(passes, graph, plan.recipe)
+    _equalize(passes, plan, progress)
+    return passes
+
+
+class _Cost:
+    """What the passes so far did to the float outputs, measured once it is asked for."""
+
+    def __init__(self, graph: Graph, params: Params, images: CalibrationSet) -> None:
+        self.network, self.images = (graph, params), images
+        self.trial: Trial | None = None
+
+    def of(self, passes: Passes) -> float:
+        if self.trial is None:
+            self.trial = Trial(*self.network, self.images.sample(_JUDGED_IMAGES))
+        return round(self.trial.float_db(passes.graph, passes.params, passes.images.adapt), 1)
+
+
+def _input_passes(passes: Passes, plan: Plan, preprocessing: Preprocessing, cost: _Cost) -> None:
+    changes = [change for change in plan.settings.changes if not isinstance(change, OutputActivation)]
+    if not changes:
+        return
+    done = []
+    for change in changes:
+        options: dict[str, Any] = {"name": change.name, "source": change.input}
+        if isinstance(change, Normalization):
+            _check_normalization(change, preprocessing)
+            options |= {"mean": change.mean, "std": change.std}
+            result = optimize.fold_normalization(passes.graph, passes.params, **options)
+        elif isinstance(change, InputConversion):
+            options["conversion"] = change.conversion
+            result = optimize.convert_input(passes.graph, passes.params, **options)
+        else:
+            assert isinstance(change, InputResize)
+            result = optimize.resize_input(passes.graph, passes.params, shape=change.shape, **options)
+        passes.graph, passes.params, form = result
+        passes.form = [*passes.form, *form]
+        done.append(change.name)
+    if not any(isinstance(change, Normalization) for change in changes) and not _is_raw(preprocessing):
+        raise UserError(
+            f"{done[0]}: the network takes normalized values, which are no pixels: put a normalization before it"
         )
-        steps.append(step)
-    return FullPrecision(graph, params, images, tuple(steps), report)
+    passes.images = dataclasses.replace(passes.images, adapt=partial(device_input, passes.form))
+    device = passes.graph.inputs[0]
+    db = cost.of(passes)
+    note = (
+        f"{', '.join(done)}: the device takes 0..255 in the shape {list(device.shape)}, float output {db} dB"
+    )
+    passes.done("input", note, {"form": list(passes.form), "float_db": db})
+
+
+def _is_raw(preprocessing: Preprocessing) -> bool:
+    return set(preprocessing.mean) == {0.0} and set(preprocessing.std) == {1.0}
+
+
+def _check_normalization(change: Normalization, preprocessing: Preprocessing) -> None:
+    for key in ("mean", "std"):
+        asked, given = getattr(change, key), np.broadcast_to(getattr(preprocessing, key), len(change.mean))
+        if not np.allclose(asked, given, rtol=1e-4, atol=1e-4):
+            raise UserError(
+                f"{change.name}: {key} {list(asked)} is not that of the network's preprocessing, "
+                f"{[float(value) for value in given]}: the network takes over what the host did, and no other"
+            )
+
+
+def _structure_passes(passes: Passes, plan: Plan, cost: _Cost) -> None:
+    settings = plan.settings
+    for layer, factors in settings.avgpool_reduction.items():
+        passes.graph = optimize.reduce_global_avgpool(passes.graph, layer=layer, division_factors=factors)
+        passes.done(
+            f"average pool {layer}", f"in {factors[0]} x {factors[1]} windows, float output unchanged"
+        )
+    if tse := settings.tse:
+        passes.graph, passes.params, report = optimize.tiled_squeeze_excite(
+            passes.graph,
+            passes.params,
+            tile_height=tse.tile_height,
+            count=tse.count,
+            layers=tse.layers if tse.mode == "custom" else None,
+        )
+        db = cost.of(passes)
+        note = (
+            f"{len(report.tiled)} blocks over {report.tile_height} rows ({len(report.untouched)} have no more), line "
+            f"buffers {report.buffer_before:,} -> {report.buffer_after:,} bytes, float output {db} dB"
+        )
+        passes.done("tiled squeeze-and-excite", note, report.to_dict() | {"float_db": db})
+
+
+def _weight_passes(passes: Passes, plan: Plan, cost: _Cost) -> None:
+    bounds = {
+        name: how for name, how in plan.settings.weight_clipping.items() if how[0] in ("manual", "percentile")
+    }
+    if bounds:
+        passes.graph, passes.params, report = optimize.clip_weights(passes.graph, passes.params, bounds)
+        db = cost.of(passes)
+        most = 100 * max(report.shares.values())
+        note = f"{len(bounds)} layers, up to {most:.2g} % of the weights, float output {db} dB"
+        passes.done("weight clipping", note, report.to_dict() | {"float_db": db})
+
+
+def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
+    asked = plan.equalization
+    if asked is None:
+        passes.steps.append(Step("equalization", False, False, plan.equalization_note))
+        return
+    sample = passes.images.sample(IMAGES)
+    passes.graph, passes.params, step, passes.report["equalization"] = run_equalization(
+        passes.graph, passes.params, sample, passes.recipe, asked, progress
+    )
+    passes.steps.append(step)
+
+
+def _recipe_of(passes: Passes, parsed: Graph, recipe: Recipe) -> Recipe:
+    """The recipe for the changed graph: layers that went are forgotten, new ones have the precision of what they read,
+    and an input of pixels has exactly their range.
+    """
+    present = passes.graph.by_name
+    precisions = {name: value for name, value in recipe.layer_precisions.items() if name in present}
+    for layer in passes.graph.layers:
+        if layer.name not in parsed.by_name and layer.name not in precisions and layer.inputs:
+            precisions[layer.name] = precisions.get(layer.inputs[0], recipe.precision)
+    ranges = {name: value for name, value in recipe.layer_ranges.items() if name in present}
+    if passes.form:
+        ranges[passes.graph.inputs[0].name] = ActivationRange("manual", (0.0, 255.0))
+    search = {name: value for name, value in recipe.layer_weight_search.items() if name in present}
+    return dataclasses.replace(
+        recipe, layer_precisions=precisions, layer_ranges=ranges, layer_weight_search=search
+    )

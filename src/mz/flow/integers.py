@@ -16,7 +16,6 @@ from mz.flow.options import Progress, Step
 from mz.flow.recipe import Plan
 from mz.graph import Graph, Params, Precision, Quantization, Weighted
 from mz.quantize import (
-    SHARES,
     ActivationRange,
     Recipe,
     Refinements,
@@ -50,14 +49,14 @@ class Integers:
 
 
 def quantize_network(
-    graph: Graph, params: Params, images: CalibrationSet, plan: Plan, progress: Progress
+    graph: Graph, params: Params, images: CalibrationSet, recipe: Recipe, plan: Plan, progress: Progress
 ) -> Integers:
-    """Calibrates and quantizes a float network by the plan."""
+    """Calibrates and quantizes a float network by the recipe, and by what the plan says beyond it."""
     session, statistics, sample = calibrate(graph, params, images, progress)
-    recipe, tried = _with_range_method(graph, params, session, plan.recipe, sample)
+    recipe, tried = _with_range_method(graph, params, session, recipe, sample)
     steps = [_ranges_step(recipe, tried)]
     report: dict[str, Any] = {}
-    if plan.compression_level:
+    if plan.four_bit_share:
         recipe, step, report["sensitivity"] = _compress(
             graph, params, statistics, recipe, plan, sample, progress
         )
@@ -127,8 +126,7 @@ def _compress(
             per_layer_scale=recipe.per_layer_weight_scale,
             layer_done=lambda name: advance(1),
         )
-    share = SHARES[plan.compression_level]
-    chosen = choose_four_bit(found, share) - set(recipe.layer_precisions)
+    chosen = choose_four_bit(found, plan.four_bit_share) - set(recipe.layer_precisions)
     bits = recipe.precision.activation_bits
     precisions = dict(recipe.layer_precisions) | dict.fromkeys(sorted(chosen), Precision(bits, 4))
     reached = sum(s.weights for s in found if s.layer in chosen) / sum(s.weights for s in found)

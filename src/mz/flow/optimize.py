@@ -8,7 +8,7 @@ from typing import Any
 from mz import data, tasks, zoo
 from mz.archive import Archive
 from mz.flow.calibration import open_set
-from mz.flow.full_precision import FullPrecision, full_precision
+from mz.flow.full_precision import Passes, full_precision, with_output_activations
 from mz.flow.integers import Integers, quantize_network
 from mz.flow.networks import configuration, load, only_input, working_arch
 from mz.flow.options import (
@@ -21,7 +21,7 @@ from mz.flow.options import (
     no_progress,
 )
 from mz.flow.recipe import Plan, in_force, plan_recipe, script_settings
-from mz.script import ScriptSettings, render
+from mz.script import render
 
 
 def optimize(
@@ -36,15 +36,16 @@ def optimize(
     config = configuration(archive, ref)
     arch = working_arch(archive, options.hw_arch)
     settings = script_settings(options.script or zoo.script_path(config), archive.graph)
-    plan = plan_recipe(archive.graph, arch, settings, options)
+    archive = dataclasses.replace(archive, graph=with_output_activations(archive.graph, settings.changes))
+    plan = plan_recipe(arch, settings, options)
     if plan.refused and not options.allow_fallback:
         return OptimizeResult(archive, plan.refused, {})
 
     dataset = data.open_calibration(config, options.calib_path, plan.calib_count)
     note(f"calibration: {len(dataset)} images of {dataset.name}")
     images = open_set(dataset, tasks.load(config), only_input(archive.graph), plan.batch_size)
-    passes = full_precision(archive.graph, archive.params, images, plan, progress)
-    integers = quantize_network(passes.graph, passes.params, passes.images, plan, progress)
+    passes = full_precision(archive.graph, archive.params, images, plan, config.preprocessing, progress)
+    integers = quantize_network(passes.graph, passes.params, passes.images, passes.recipe, plan, progress)
 
     noise = integers.report["noise"]
     worst = sorted(noise["layers"].items(), key=lambda item: item[1])[:3]
@@ -55,20 +56,19 @@ def optimize(
         "count": len(dataset),
         "batch_size": plan.batch_size,
     }
-    return _result(archive, arch.name, plan, settings, passes, integers, calibration)
+    return _result(archive, arch.name, plan, passes, integers, calibration)
 
 
 def _result(
     archive: Archive,
     arch: str,
     plan: Plan,
-    settings: ScriptSettings,
-    passes: FullPrecision,
+    passes: Passes,
     integers: Integers,
     calibration: dict[str, Any],
 ) -> OptimizeResult:
     steps = (*passes.steps, *integers.steps, *plan.refused)
-    changed = passes.params is not archive.params
+    changed = passes.graph is not archive.graph or passes.params is not archive.params
     recipe = integers.recipe
     described = recipe.to_dict(passes.graph) | {
         "optimization_level": plan.optimization_level,
@@ -79,7 +79,12 @@ def _result(
         "calibration": calibration,
         "seed": plan.seed,
     }
-    report = {"steps": [dataclasses.asdict(step) for step in steps], **passes.report, **integers.report}
+    report = {
+        "steps": [dataclasses.asdict(step) for step in steps],
+        "notes": list(plan.settings.notes),
+        "passes": passes.report,
+        **integers.report,
+    }
     optimized = dataclasses.replace(
         archive,
         state="quantized",
@@ -87,7 +92,8 @@ def _result(
         fpo_graph=passes.graph if changed else None,
         fpo_params=passes.params if changed else None,
         quantization=integers.quantization,
-        script=render(in_force(passes.graph, settings, plan, recipe, calibration["count"])),
+        input_form=[dict(step) for step in passes.form],
+        script=render(in_force(archive.graph, plan, recipe, calibration["count"])),
         report=dict(archive.report) | {"optimize": report},
         history=[entry for entry in archive.history if entry["stage"] == "parse"]
         + [{"stage": "optimize", "settings": described}],

@@ -107,12 +107,15 @@ class EvalOptions:
     batch_size: int | None = None
     engine: str = "auto"
     visualize: Path | None = None
+    dump_layers: Path | None = None
+    saturation: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EvalResult:
     """metrics in %, ci95 their 95 % intervals; baseline, degradation (points), agreement (%) and snr_db with an
     archive only. count: images that were judged; damaged: what was said of each that could not be decoded.
+    saturation: by layer, `total` output integers and how many of them were clipped to the bounds `low` and `high`.
     """
 
     model: str
@@ -129,6 +132,7 @@ class EvalResult:
     agreement: float | None = None
     snr_db: float | None = None
     damaged: tuple[str, ...] = ()
+    saturation: dict[str, dict[str, int]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

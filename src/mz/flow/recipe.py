@@ -8,21 +8,20 @@ from pathlib import Path
 
 from mz import script, zoo
 from mz.errors import UserError
-from mz.flow.equalize import AUTO, DISABLED
 from mz.flow.options import OptimizeOptions, Step
 from mz.graph import Graph, Precision
-from mz.quantize import ActivationRange, Recipe, Refinements
-from mz.script import ScriptSettings
+from mz.quantize import SHARES, ActivationRange, Recipe, Refinements
+from mz.script import Equalization, OutputActivation, ScriptSettings
 
 DEFAULT_LEVEL = 1
 HIGHEST_LEVEL = 1
-WEIGHT_SEARCH_BY_MODE = {"mmse": True, "disabled": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything decided before the first image is read. `steps` tells what was asked for and will not be done."""
+    """Everything decided before the first image is read. `refused` tells what was asked for and will not be done."""
 
+    settings: ScriptSettings
     recipe: Recipe
     refinements: Refinements
     optimization_level: int
@@ -31,7 +30,8 @@ class Plan:
     batch_size: int
     seed: int
     refused: tuple[Step, ...]
-    equalization: str = AUTO
+    four_bit_share: float
+    equalization: Equalization | None
     equalization_note: str = ""
 
 
@@ -46,13 +46,16 @@ def script_settings(path: Path | None, graph: Graph) -> ScriptSettings:
     return script.apply(script.parse_script(text, str(path)), [layer.name for layer in graph.layers])
 
 
-def plan_recipe(graph: Graph, arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOptions) -> Plan:
+def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOptions) -> Plan:
     """Options win over the script, the script over mz's defaults.
 
     Raises UserError for a level or precision that cannot be had.
     """
     level = _first(options.optimization_level, settings.optimization_level, DEFAULT_LEVEL)
-    refused: list[Step] = []
+    refused = [
+        Step(tuning.algorithm, True, False, "asked for by the model script; this version does not carry it")
+        for tuning in settings.tuning
+    ]
     if level > HIGHEST_LEVEL:
         why = f"level {level} needs fine-tuning, which this version does not carry"
         refused.append(Step("fine-tuning", True, False, f"{why}; level {HIGHEST_LEVEL} is the highest"))
@@ -68,50 +71,68 @@ def plan_recipe(graph: Graph, arch: zoo.HwArch, settings: ScriptSettings, option
             for name, (how, low, high) in settings.activation_ranges.items()
         },
         weight_search=not plain,
-        layer_weight_search={
-            name: WEIGHT_SEARCH_BY_MODE[mode] for name, mode in settings.weight_clipping.items()
-        },
+        layer_weight_search=_weight_search(settings, precision),
         per_layer_weight_scale=arch.weight_scale == "per_layer",
     )
     compression = _first(options.compression_level, settings.compression_level, 0)
-    _check_precisions(graph, arch, recipe, compression)
-    equalization, why = AUTO, ""
-    if plain:
-        equalization, why = DISABLED, "begins at optimization level 0"
-    elif "equalization" in settings.disabled:
-        equalization, why = DISABLED, "disabled by the model script"
-    elif min(precision.activation_bits, precision.weight_bits) > 8:
-        equalization, why = DISABLED, "16 bits need none"
+    _check_precisions(arch, recipe, bool(compression or settings.four_bit_ratio))
+    equalization: Equalization | None = settings.equalization or Equalization()
+    why = ""
+    if "equalization" in settings.disabled:
+        equalization, why = None, "disabled by the model script"
+    elif settings.equalization is None and plain:
+        equalization, why = None, "begins at optimization level 0"
+    elif settings.equalization is None and min(precision.activation_bits, precision.weight_bits) > 8:
+        equalization, why = None, "16 bits need none"
     return Plan(
+        settings=settings,
         recipe=recipe,
-        refinements=Refinements(level >= 1, level >= 1 and "bias_correction" not in settings.disabled),
+        refinements=Refinements(
+            level >= 1, level >= 1 if settings.bias_correction is None else settings.bias_correction
+        ),
         optimization_level=level,
         compression_level=compression,
         calib_count=settings.calib_count if options.calib_count is None else options.calib_count,
         batch_size=_first(options.batch_size, settings.calib_batch_size, 32),
         seed=options.seed,
         refused=tuple(refused),
+        four_bit_share=SHARES[compression] if settings.four_bit_ratio is None else settings.four_bit_ratio,
         equalization=equalization,
         equalization_note=why,
     )
 
 
-def in_force(
-    graph: Graph, settings: ScriptSettings, plan: Plan, recipe: Recipe, count: int
-) -> ScriptSettings:
+def in_force(parsed: Graph, plan: Plan, recipe: Recipe, count: int) -> ScriptSettings:
     """The script that, given alone, asks for exactly what was done: every layer's precision spelled out."""
-    inside = [layer.name for layer in graph.layers if not layer.host]
+    settings = plan.settings
+    names = [layer.name for layer in parsed.layers if not layer.host]
+    names += [change.name for change in settings.changes if not isinstance(change, OutputActivation)]
+    disabled = [name for name in settings.disabled if name != "equalization"]
     return dataclasses.replace(
         settings,
         optimization_level=plan.optimization_level,
         compression_level=0,
+        four_bit_ratio=None,
         calib_batch_size=plan.batch_size,
         calib_count=count,
-        precisions={name: recipe.precision_of(name) for name in inside},
+        equalization=plan.equalization,
+        disabled=disabled + ["equalization"] * (plan.equalization is None),
+        bias_correction=plan.refinements.bias_correction,
+        precisions={name: recipe.precision_of(name) for name in names},
+        tuning=[],
     )
 
 
-def _check_precisions(graph: Graph, arch: zoo.HwArch, recipe: Recipe, compression: int) -> None:
+def _weight_search(settings: ScriptSettings, common: Precision) -> dict[str, bool]:
+    """Manual and percentile clipping are passes in floating point; the scale is then the largest weight's."""
+    found = {}
+    for name, (mode, _, _) in settings.weight_clipping.items():
+        bits = settings.precisions.get(name, common).weight_bits
+        found[name] = mode == "mmse" or (mode == "mmse_if4b" and bits == 4)
+    return found
+
+
+def _check_precisions(arch: zoo.HwArch, recipe: Recipe, compression: bool) -> None:
     wanted = {"the default": recipe.precision} | dict(recipe.layer_precisions)
     if compression:
         wanted["compression"] = Precision(recipe.precision.activation_bits, 4)

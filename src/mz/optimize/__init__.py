@@ -4,11 +4,18 @@ integer exists. One algorithm a file; none of them knows of quantization.
 
 from __future__ import annotations
 
+from mz.optimize.avgpool_reduction import reduce_global_avgpool
 from mz.optimize.bias_absorption import AbsorptionReport, absorb_bias
 from mz.optimize.channels import Channels, channel_classes
 from mz.optimize.equalization import MAX_SCALE, METHODS, EqualizationReport, equalize
+from mz.optimize.input_form import InputForm, device_input
+from mz.optimize.inputs import convert_input, fold_normalization, resize_input
+from mz.optimize.output_activation import change_output_activation
 from mz.optimize.peaks import Peaks, find_peaks
 from mz.optimize.rescaling import rescale
+from mz.optimize.squeeze_excite import SqueezeExcite, find_squeeze_excite
+from mz.optimize.tse import TseReport, tiled_squeeze_excite
+from mz.optimize.weight_clipping import WeightClippingReport, clip_weights
 
 __all__ = [
     "MAX_SCALE",
@@ -16,10 +23,23 @@ __all__ = [
     "AbsorptionReport",
     "Channels",
     "EqualizationReport",
+    "InputForm",
     "Peaks",
+    "SqueezeExcite",
+    "TseReport",
+    "WeightClippingReport",
     "absorb_bias",
+    "change_output_activation",
     "channel_classes",
+    "clip_weights",
+    "convert_input",
+    "device_input",
     "equalize",
     "find_peaks",
+    "find_squeeze_excite",
+    "fold_normalization",
+    "reduce_global_avgpool",
     "rescale",
+    "resize_input",
+    "tiled_squeeze_excite",
 ]

@@ -14,6 +14,8 @@ from mz.quantize.quantizer import quantize
 from mz.quantize.recipe import Recipe
 from mz.quantize.statistics import Statistics, image_bytes, in_chunks
 
+Adapt = Callable[[np.ndarray], np.ndarray]
+
 
 class Trial:
     """The accelerator's float outputs on some images, to measure integer networks of the same function against.
@@ -43,9 +45,10 @@ class Trial:
 
         return self._db(graph, real)
 
-    def float_db(self, graph: Graph, params: Params) -> float:
-        """Likewise for a float network: what a pass changed."""
-        return self._db(graph, FloatSession(graph, params, taps=graph.accelerator_outputs()).run)
+    def float_db(self, graph: Graph, params: Params, adapt: Adapt = lambda values: values) -> float:
+        """Likewise for a float network: what a pass changed. adapt: from the trial's images to what it takes."""
+        session = FloatSession(graph, params, taps=graph.accelerator_outputs())
+        return self._db(graph, lambda part: session.run({name: adapt(x) for name, x in part.items()}))
 
     def _db(self, graph: Graph, run: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]) -> float:
         outputs = graph.accelerator_outputs()

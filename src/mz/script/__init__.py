@@ -9,15 +9,37 @@ from __future__ import annotations
 from mz.script.commands import apply
 from mz.script.grammar import Glob, Name, Statement, Value, parse_script
 from mz.script.render import render
-from mz.script.settings import OPTIMIZATION_LEVELS, ClippingRange, ScriptSettings
+from mz.script.settings import (
+    OPTIMIZATION_LEVELS,
+    ClippingRange,
+    Equalization,
+    InputConversion,
+    InputResize,
+    NetworkChange,
+    Normalization,
+    OutputActivation,
+    Pruning,
+    ScriptSettings,
+    TiledSqueezeExcite,
+    Tuning,
+)
 
 __all__ = [
     "OPTIMIZATION_LEVELS",
     "ClippingRange",
+    "Equalization",
     "Glob",
+    "InputConversion",
+    "InputResize",
     "Name",
+    "NetworkChange",
+    "Normalization",
+    "OutputActivation",
+    "Pruning",
     "ScriptSettings",
     "Statement",
+    "TiledSqueezeExcite",
+    "Tuning",
     "Value",
     "apply",
     "parse_script",

@@ -6,25 +6,28 @@ an error with its line, its column and the nearest right name.
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NoReturn
 
 from mz.errors import UserError
 from mz.graph import Precision
-from mz.script import published
-from mz.script.grammar import Glob, Name, Statement, Value
-from mz.script.settings import (
-    COMPRESSION_LEVELS,
-    OPTIMIZATION_LEVELS,
-    WEIGHT_CLIPPING_MODES,
-    ClippingRange,
-    ScriptSettings,
+from mz.script import algorithms, changes, published
+from mz.script.grammar import Name, Statement
+from mz.script.settings import COMPRESSION_LEVELS, OPTIMIZATION_LEVELS, ScriptSettings
+from mz.script.values import (
+    NOT_CARRIED,
+    arguments,
+    count,
+    layers,
+    nearest,
+    one_of,
+    pair,
+    share,
+    unknown,
+    word,
 )
 
-NOT_CARRIED = "is not carried by this version of mz"
+Command = Callable[[Statement, list[str], ScriptSettings], None]
 
 
 def apply(statements: Iterable[Statement], layer_names: Sequence[str]) -> ScriptSettings:
@@ -33,116 +36,114 @@ def apply(statements: Iterable[Statement], layer_names: Sequence[str]) -> Script
     Raises UserError, with line and column, for a command, argument, value or layer that cannot be honoured.
     """
     settings = ScriptSettings()
+    names = list(layer_names)
     for statement in statements:
+        method = statement.name.rpartition(".")[
+            2
+        ]  # a command on the target of another: `context_0.place(...)`
+        if reason := published.NOTED.get(method):
+            settings.notes.append(f"{statement.place}: {statement.name}: {reason}")
+            continue
         command = COMMANDS.get(statement.name)
         if command is None:
-            _refuse(statement)
-        if statement.target:
+            if reason := published.REFUSED.get(method):
+                raise statement.error(f"{statement.name} {NOT_CARRIED}: {reason}")
+            known = [*COMMANDS, *published.NOTED, *published.REFUSED]
+            raise unknown(statement, statement.name, known)
+        if statement.target and command not in NAMED:
             raise statement.error(
                 f"{statement.name} gives nothing that could be named {', '.join(statement.target)!r}"
             )
-        command(statement, layer_names, settings)
+        command(statement, names, settings)
     return settings
 
 
-def _refuse(statement: Statement) -> NoReturn:
-    method = statement.name.rpartition(".")[2]  # a command on the target of another: `context_0.place(...)`
-    if reason := published.COMMANDS.get(method):
-        raise statement.error(f"{statement.name} {NOT_CARRIED}: {reason}")
-    raise statement.error(
-        f"unknown command {statement.name!r}{_nearest(statement.name, [*COMMANDS, *published.COMMANDS])}"
-    )
-
-
-def _flavor(statement: Statement, layer_names: Sequence[str], settings: ScriptSettings) -> None:
-    _arguments(statement, (), ("optimization_level", "compression_level", "batch_size"))
+def _flavor(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
+    arguments(statement, (), ("optimization_level", "compression_level", "batch_size"))
     if "optimization_level" in statement.kwargs:
-        settings.optimization_level = _one_of(statement, "optimization_level", OPTIMIZATION_LEVELS)
+        settings.optimization_level = one_of(statement, "optimization_level", OPTIMIZATION_LEVELS)
     if "compression_level" in statement.kwargs:
-        settings.compression_level = _one_of(statement, "compression_level", COMPRESSION_LEVELS)
+        settings.compression_level = one_of(statement, "compression_level", COMPRESSION_LEVELS)
     if "batch_size" in statement.kwargs:
-        settings.calib_batch_size = _count(statement, "batch_size")
+        settings.calib_batch_size = count(statement, "batch_size")
 
 
-def _configuration(statement: Statement, layer_names: Sequence[str], settings: ScriptSettings) -> None:
-    feature = _algorithm(statement, {"calibration": _calibration}, published.CONFIGURATIONS)
-    if feature:
-        feature(statement, layer_names, settings)
+def _configuration(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
+    carried = {"calibration": _calibration, "compression_params": _compression}
+    _algorithm(statement, layer_names, settings, carried, published.NOTED_CONFIGURATIONS, {})
 
 
-def _calibration(statement: Statement, layer_names: Sequence[str], settings: ScriptSettings) -> None:
-    _arguments(statement, ("calibration",), ("batch_size", "calibset_size"))
+def _calibration(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
+    arguments(statement, ("calibration",), ("batch_size", "calibset_size"))
     if "batch_size" in statement.kwargs:
-        settings.calib_batch_size = _count(statement, "batch_size")
+        settings.calib_batch_size = count(statement, "batch_size")
     if "calibset_size" in statement.kwargs:
-        settings.calib_count = _count(statement, "calibset_size")
+        settings.calib_count = count(statement, "calibset_size")
 
 
-def _quantization_param(statement: Statement, layer_names: Sequence[str], settings: ScriptSettings) -> None:
-    _arguments(statement, ("layers",), ("precision_mode",), refused=published.QUANTIZATION_PARAMETERS)
-    layers = _layers(statement, statement.args[0], layer_names)
-    text = _word(statement, "precision_mode")
+def _compression(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
+    arguments(statement, ("compression_params",), ("auto_4bit_weights_ratio",), ("auto_16bit_weights_ratio",))
+    settings.four_bit_ratio = share(statement, "auto_4bit_weights_ratio")
+
+
+def _quantization_param(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
+    for key in statement.kwargs:
+        if reason := published.REFUSED_QUANTIZATION.get(key):
+            raise statement.error(f"{statement.name}: argument {key!r} {NOT_CARRIED}: {reason}")
+    carried = ("precision_mode", "force_range_out")
+    arguments(statement, ("layers",), (*carried, *published.NOTED_QUANTIZATION))
+    selected = layers(statement, statement.args[0], layer_names)
+    for key, reason in published.NOTED_QUANTIZATION.items():
+        if key in statement.kwargs:
+            settings.notes.append(f"{statement.place}: {key}: {reason}")
+    if "precision_mode" in statement.kwargs:
+        settings.precisions.update(dict.fromkeys(selected, _precision(statement)))
+    if "force_range_out" in statement.kwargs:
+        low, high = pair(statement, "force_range_out")
+        settings.activation_ranges.update(dict.fromkeys(selected, ("manual", low, high)))
+
+
+def _precision(statement: Statement) -> Precision:
+    """`a8_w4`, or `a8_w4_a16` with the bits of the output last: those count, an input has the bits of its maker."""
+    text = word(statement, "precision_mode")
+    if match := re.fullmatch(r"a\d+_w(\d+)_a(\d+)", text):
+        text = f"a{match[2]}_w{match[1]}"
     try:
-        precision = Precision.parse(text)
+        return Precision.parse(text)
     except UserError as error:
         raise statement.error(str(error)) from error
-    settings.precisions.update(dict.fromkeys(layers, precision))
 
 
-def _pre_quantization(statement: Statement, layer_names: Sequence[str], settings: ScriptSettings) -> None:
-    carried = {"activation_clipping": _activation_clipping, "weights_clipping": _weights_clipping}
-    algorithm = _algorithm(statement, carried, published.PRE_QUANTIZATION, settings)
-    if algorithm:
-        algorithm(statement, layer_names, settings)
-
-
-def _post_quantization(statement: Statement, layer_names: Sequence[str], settings: ScriptSettings) -> None:
-    _algorithm(statement, {}, published.POST_QUANTIZATION, settings)
-
-
-def _activation_clipping(statement: Statement, layer_names: Sequence[str], settings: ScriptSettings) -> None:
-    _arguments(
+def _pre_quantization(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
+    carried: dict[str, Command] = {
+        "activation_clipping": algorithms.activation_clipping,
+        "weights_clipping": algorithms.weights_clipping,
+        "equalization": algorithms.equalization,
+        "se_optimization": algorithms.se_optimization,
+        "pruning": algorithms.pruning,
+        "sparsity": algorithms.sparsity,
+        "dead_channels_removal": algorithms.dead_channels,
+        "zero_static_channels": algorithms.dead_channels,
+        "global_avgpool_reduction": algorithms.avgpool_reduction,
+    }
+    _algorithm(
         statement,
-        ("activation_clipping",),
-        ("layers", "mode", "clipping_values"),
-        refused=("recollect_stats",),
+        layer_names,
+        settings,
+        carried,
+        published.NOTED_ALGORITHMS,
+        published.REFUSED_ALGORITHMS,
     )
-    layers = _layers(statement, _argument(statement, "layers"), layer_names)
-    mode = _word(statement, "mode")
-    if mode == "disabled":
-        if "clipping_values" in statement.kwargs:
-            raise statement.error("clipping_values has no meaning with mode=disabled")
-        clipping: ClippingRange = (
-            "percentile",
-            0.0,
-            100.0,
-        )  # exactly the smallest and the largest value seen
-    elif mode in ("percentile", "manual"):
-        low, high = _pair(statement, "clipping_values")
-        if mode == "percentile" and not 0 <= low < high <= 100:
-            raise statement.error(
-                f"clipping_values=[{low:g}, {high:g}]: percentiles rise from 0 to 100, as in [0.01, 99.99]"
-            )
-        clipping = (mode, low, high)
-    else:
-        raise _unknown(
-            statement, "mode", mode, ("disabled", "percentile", "manual"), known=("percentile_force",)
-        )
-    settings.activation_ranges.update(dict.fromkeys(layers, clipping))
 
 
-def _weights_clipping(statement: Statement, layer_names: Sequence[str], settings: ScriptSettings) -> None:
-    _arguments(statement, ("weights_clipping",), ("layers", "mode"), refused=("clipping_values",))
-    layers = _layers(statement, _argument(statement, "layers"), layer_names)
-    mode = _word(statement, "mode")
-    if mode not in WEIGHT_CLIPPING_MODES:
-        raise _unknown(
-            statement, "mode", mode, WEIGHT_CLIPPING_MODES, known=("manual", "percentile", "mmse_if4b")
-        )
-    settings.weight_clipping.update(dict.fromkeys(layers, mode))
+def _post_quantization(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
+    carried: dict[str, Command] = {
+        "bias_correction": algorithms.bias_correction,
+        "finetune": algorithms.finetune,
+        "adaround": algorithms.adaround,
+    }
+    _algorithm(statement, layer_names, settings, carried, {}, published.REFUSED_ALGORITHMS)
 
-
-Command = Callable[[Statement, Sequence[str], ScriptSettings], None]
 
 COMMANDS: dict[str, Command] = {
     "model_optimization_flavor": _flavor,
@@ -150,128 +151,41 @@ COMMANDS: dict[str, Command] = {
     "quantization_param": _quantization_param,
     "pre_quantization_optimization": _pre_quantization,
     "post_quantization_optimization": _post_quantization,
+    "normalization": changes.normalization,
+    "input_conversion": changes.input_conversion,
+    "resize": changes.input_resize,
+    "change_output_activation": changes.output_activation,
+    "remove_node": changes.remove_node,
 }
+
+NAMED = (changes.normalization, changes.input_conversion, changes.input_resize)
+"""Those that bring a layer, which a target names."""
 
 
 def _algorithm(
     statement: Statement,
+    layer_names: list[str],
+    settings: ScriptSettings,
     carried: Mapping[str, Command],
-    known: Sequence[str],
-    settings: ScriptSettings | None = None,
-) -> Command | None:
-    """The command of the algorithm that the first argument names; None if the script only switches it off."""
+    noted: Mapping[str, str],
+    refused: Mapping[str, str],
+) -> None:
+    """Runs, notes or refuses the algorithm that the first argument names."""
     first = statement.args[0] if statement.args else None
     if not isinstance(first, Name):
         raise statement.error(f"{statement.name} wants the name of an algorithm first")
-    if first.text in carried:
-        return carried[first.text]
-    if first.text not in known:
-        nearest = _nearest(first.text, [*carried, *known])
-        raise statement.error(f"{statement.name}: unknown algorithm {first.text!r}{nearest}", first)
-    policy = statement.kwargs.get("policy")
-    if settings is None or policy != Name("disabled"):
-        raise statement.error(f"{statement.name}({first.text}, ...) {NOT_CARRIED}", first)
-    if first.text not in settings.disabled:
-        settings.disabled.append(first.text)
-    return None
-
-
-def _arguments(
-    statement: Statement, positional: Sequence[str], keywords: Sequence[str], refused: Sequence[str] = ()
-) -> None:
-    """Checks how many positional arguments there are and that every keyword is one of `keywords`."""
-    if len(statement.args) != len(positional):
-        wanted = f"{len(positional)} positional argument{'s' * (len(positional) != 1)}"
-        raise statement.error(f"{statement.name} wants {wanted}, found {len(statement.args)}")
-    for key in statement.kwargs:
-        if key in refused:
-            raise statement.error(f"{statement.name}: argument {key!r} {NOT_CARRIED}")
-        if key not in keywords:
-            raise statement.error(
-                f"{statement.name}: unknown argument {key!r}{_nearest(key, [*keywords, *refused])}"
-            )
-    if not statement.kwargs:
-        raise statement.error(f"{statement.name} says nothing: it wants {' or '.join(keywords)}")
-
-
-def _argument(statement: Statement, key: str) -> Value:
-    if key not in statement.kwargs:
-        raise statement.error(f"{statement.name}: argument {key!r} is missing")
-    return statement.kwargs[key]
-
-
-def _word(statement: Statement, key: str) -> str:
-    value = _argument(statement, key)
-    if isinstance(value, Name):
-        return value.text
-    if isinstance(value, str):
-        return value
-    raise statement.error(f"{statement.name}: {key} wants a word")
-
-
-def _count(statement: Statement, key: str) -> int:
-    value = _argument(statement, key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise statement.error(f"{statement.name}: {key} wants a whole number of at least 1")
-    return value
-
-
-def _one_of(statement: Statement, key: str, allowed: Sequence[int]) -> int:
-    value = _argument(statement, key)
-    if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
-        raise statement.error(f"{statement.name}: {key} is one of {', '.join(map(str, allowed))}")
-    return value
-
-
-def _pair(statement: Statement, key: str) -> tuple[float, float]:
-    value = _argument(statement, key)
-    if isinstance(value, list) and len(value) == 2:
-        low, high = value
-        if (
-            isinstance(low, (int, float))
-            and isinstance(high, (int, float))
-            and float(low) < float(high) < math.inf
-        ):
-            return float(low), float(high)
-    raise statement.error(f"{statement.name}: {key} wants two rising numbers, as in [-1.5, 6.0]")
-
-
-def _layers(statement: Statement, value: Value, layer_names: Sequence[str]) -> list[str]:
-    """The layers that a name, a glob or a list of both selects, in the network's order."""
-    selected: set[str] = set()
-    items = value if isinstance(value, list) else [value]
-    for item in items:
-        if not isinstance(item, (Name, Glob)):
-            raise statement.error(
-                f"{statement.name}: layers are names as conv1, globs as {{conv*}} or a list of them"
-            )
-        pattern = item.text if isinstance(item, Name) else item.pattern
-        local = pattern.rpartition("/")[2]
-        if isinstance(item, Name):
-            found = {name for name in layer_names if name in (pattern, local)}
-        else:
-            found = {
-                name for name in layer_names if any(fnmatch.fnmatchcase(name, p) for p in (pattern, local))
-            }
-        if not found:
-            what = "layer" if isinstance(item, Name) else "glob"
-            raise statement.error(f"{what} {pattern!r} matches no layer{_nearest(local, layer_names)}", item)
-        selected |= found
-    if not selected:
-        raise statement.error(f"{statement.name}: the list of layers is empty")
-    return [name for name in layer_names if name in selected]
-
-
-def _unknown(
-    statement: Statement, key: str, value: str, allowed: Sequence[str], known: Sequence[str]
-) -> UserError:
-    if value in known:
-        return statement.error(
-            f"{statement.name}: {key}={value} {NOT_CARRIED}: it carries {', '.join(allowed)}"
+    name = first.text
+    if name in carried:
+        carried[name](statement, layer_names, settings)
+    elif name in noted:
+        settings.notes.append(f"{statement.place}: {name}: {noted[name]}")
+    elif name not in refused:
+        raise statement.error(
+            f"{statement.name}: unknown algorithm {name!r}{nearest(name, [*carried, *noted, *refused])}",
+            first,
         )
-    return statement.error(f"{statement.name}: {key} is one of {', '.join(allowed)}, not {value!r}")
-
-
-def _nearest(name: str, candidates: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(candidates), n=1, cutoff=0.5)
-    return f"; the nearest is {close[0]!r}" if close else ""
+    elif statement.kwargs.get("policy") == Name("disabled"):
+        if name not in settings.disabled:
+            settings.disabled.append(name)
+    else:
+        raise statement.error(f"{statement.name}({name}, ...) {NOT_CARRIED}: {refused[name]}", first)

@@ -52,6 +52,10 @@ class Statement:
     kwargs: dict[str, Value]
     source: str = field(default="script", compare=False)
 
+    @property
+    def place(self) -> str:
+        return f"{self.source}:{self.line}:{self.column}"
+
     def error(self, message: str, at: Name | Glob | None = None) -> UserError:
         """The UserError that names this statement's place, or that of `at` in it."""
         place = at if at is not None and at.line else self
@@ -147,6 +151,11 @@ class _Parser:
             yield self.statement()
 
     def statement(self) -> Statement:
+        if (
+            self.token.kind == "glob" and not self.token.text[1:-1].strip()
+        ):  # `{} = command(...)` names nothing
+            self.next()
+            self.mark("=")
         first = self.expect("name", "a command")
         names = [first.text]
         while self.accept(","):

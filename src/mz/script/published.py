@@ -1,32 +1,15 @@
-"""Names of the published model-script language that this version of mz does not carry, and why.
+"""Names of the published model-script language that change no integer here, or that mz does not carry, and why.
 
-A script that asks for one of them is refused by name and line: nothing that a user asked for is skipped silently.
+What has no meaning here is read and noted; what would change the network and is not carried is refused by name and
+line. Nothing that a user asked for is skipped silently.
 """
 
 from __future__ import annotations
 
-_PLACEMENT = "it places the network on one vendor's chip"
-_INPUT = "say it in the network's YAML, under preprocessing"
-_OUTPUT = "say it in the network's YAML, under postprocessing"
-_GRAPH = (
-    "it rewrites the network; change the ONNX file, or cut it with --start-node-names and --end-node-names"
-)
+_PLACEMENT = "it places the network on one vendor's chip and changes no integer"
+_HOST = "matrix products and layer normalization run on the host, in float"
 
-COMMANDS: dict[str, str] = {
-    "normalization": _INPUT,
-    "input_conversion": _INPUT,
-    "format_conversion": _INPUT,
-    "resize": _INPUT,
-    "reshape": _INPUT,
-    "transpose": _INPUT,
-    "nms_postprocess": _OUTPUT,
-    "change_output_activation": _OUTPUT,
-    "logits_layer": _OUTPUT,
-    "set_seed": "use --seed",
-    "remove_node": _GRAPH,
-    "shape_splitter": _GRAPH,
-    "transpose_concat": _GRAPH,
-} | dict.fromkeys(
+NOTED: dict[str, str] = dict.fromkeys(
     (
         "allocator_param",
         "bucket",
@@ -37,6 +20,7 @@ COMMANDS: dict[str, str] = {
         "context_switch_param",
         "defuse",
         "defuse_block",
+        "format_conversion",
         "hef_param",
         "join",
         "mux_demux",
@@ -46,42 +30,64 @@ COMMANDS: dict[str, str] = {
         "place",
         "platform_param",
         "resources_param",
+        "shape_splitter",
         "shortcut",
         "spatial_reshape_flow_params",
+        "transpose_concat",
     ),
     _PLACEMENT,
-)
+) | {
+    "nms_postprocess": "boxes are decoded on the host, as the network's YAML says under postprocessing",
+    "logits_layer": "what follows the logits is on the host, as the network's YAML says under postprocessing",
+}
+"""Commands that are read and noted."""
 
-PRE_QUANTIZATION = (
-    "dead_channels_removal",
-    "decompose_conv_factor",
-    "defuse",
-    "equalization",
-    "ew_add_fusing",
-    "global_avgpool_reduction",
-    "layer_norm_decomposition",
-    "matmul_correction",
-    "matmul_equalization",
-    "quantization_groups",
-    "resolution_reduction",
-    "se_optimization",
-    "split_ew_mult_by_bit_significance",
-    "zero_static_channels",
-)
-POST_QUANTIZATION = ("adaround", "bias_correction", "finetune", "mix_precision_search", "train_encoding")
-CONFIGURATIONS = ("checker_cfg", "compression_params", "globals", "negative_exponent")
-QUANTIZATION_PARAMETERS = (
-    "activation_fit",
-    "bias_mode",
-    "force_range_in",
-    "force_range_index",
-    "force_range_out",
-    "force_shared_sigmoid",
-    "max_elementwise_feed_repeat",
-    "max_bias_feed_repeat",
-    "null_channels_cutoff_factor",
-    "quantization_groups",
-    "quantization_weight_bits",
-    "signed_output",
-    "weight_group_size",
-)
+REFUSED: dict[str, str] = {
+    "reshape": "say it in the network's YAML, under preprocessing",
+    "transpose": "say it in the network's YAML, under preprocessing",
+    "set_seed": "use --seed",
+}
+"""Commands that are refused."""
+
+NOTED_CONFIGURATIONS: dict[str, str] = {
+    "checker_cfg": "the noise of every layer is measured in every run",
+    "globals": "it tunes the processes of one vendor's tool",
+    "negative_exponent": "accumulators are exact here: there is nothing to shift",
+}
+
+NOTED_ALGORITHMS: dict[str, str] = {
+    "matmul_correction": _HOST,
+    "matmul_equalization": _HOST,
+    "layer_norm_decomposition": _HOST,
+}
+"""Algorithms that are read and noted, whatever they ask for."""
+
+REFUSED_ALGORITHMS: dict[str, str] = {
+    "decompose_conv_factor": "weights of 16 bits do what it does: quantization_param(..., precision_mode=a8_w16)",
+    "defuse": _PLACEMENT,
+    "ew_add_fusing": "an addition is a layer of its own, with integers of its own",
+    "quantization_groups": "a layer has one weight scale, or one for each output channel, as the hw_arch says",
+    "resolution_reduction": "give the network another input by input_shapes in its YAML",
+    "split_ew_mult_by_bit_significance": "give the product 16 bits by quantization_param(..., precision_mode=a16_w8)",
+    "mix_precision_search": "name the layers by quantization_param, or use compression_level",
+    "train_encoding": "ranges are found by search",
+}
+"""Algorithms that are refused unless they come with policy=disabled."""
+
+NOTED_QUANTIZATION: dict[str, str] = {
+    "bias_mode": "biases have the accumulator's bits",
+    "max_bias_feed_repeat": "biases have the accumulator's bits",
+    "max_elementwise_feed_repeat": "ratios of element-wise layers have the bits that they need",
+    "null_channels_cutoff_factor": "a channel without weights costs nothing",
+}
+
+REFUSED_QUANTIZATION: dict[str, str] = {
+    "activation_fit": "ranges are found by search; set one by activation_clipping",
+    "force_range_in": "set the range of the layer that makes this input, by force_range_out",
+    "force_range_index": "set the range of the layer that makes this input, by force_range_out",
+    "force_shared_sigmoid": "a table belongs to its layer",
+    "quantization_groups": "a layer has one weight scale, or one for each output channel, as the hw_arch says",
+    "quantization_weight_bits": "say it by precision_mode",
+    "signed_output": "activations are unsigned, with a zero point",
+    "weight_group_size": "a layer has one weight scale, or one for each output channel, as the hw_arch says",
+}

@@ -2,40 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TypeVar
 
-from mz.script import published
-from mz.script.settings import ScriptSettings
+from mz.script.settings import (
+    Equalization,
+    InputConversion,
+    InputResize,
+    NetworkChange,
+    Normalization,
+    ScriptSettings,
+)
 
 T = TypeVar("T", bound=Hashable)
 
+_POST = ("bias_correction", "finetune", "adaround", "mix_precision_search", "train_encoding")
+
 
 def render(settings: ScriptSettings) -> str:
-    """One statement a line, layers with the same setting together; empty for settings that say nothing."""
-    lines = []
+    """One statement a line, layers with the same setting together; empty for settings that say nothing.
+
+    Notes are not written: what has no meaning here asks for nothing.
+    """
+    return "".join(line + "\n" for line in _lines(settings))
+
+
+def _lines(settings: ScriptSettings) -> Iterator[str]:
+    yield from map(_change, settings.changes)
     flavor = _keywords(
         optimization_level=settings.optimization_level, compression_level=settings.compression_level
     )
     if flavor:
-        lines.append(f"model_optimization_flavor({flavor})")
+        yield f"model_optimization_flavor({flavor})"
     calibration = _keywords(batch_size=settings.calib_batch_size, calibset_size=settings.calib_count)
     if calibration:
-        lines.append(f"model_optimization_config(calibration, {calibration})")
+        yield f"model_optimization_config(calibration, {calibration})"
+    if settings.four_bit_ratio is not None:
+        yield f"model_optimization_config(compression_params, auto_4bit_weights_ratio={settings.four_bit_ratio!r})"
     for name in settings.disabled:
-        stage = "post" if name in published.POST_QUANTIZATION else "pre"
-        lines.append(f"{stage}_quantization_optimization({name}, policy=disabled)")
-    for (mode, low, high), layers in _grouped(settings.activation_ranges).items():
-        values = f"mode={mode}, clipping_values=[{low!r}, {high!r}]"
-        lines.append(f"pre_quantization_optimization(activation_clipping, layers={layers}, {values})")
-    for weights_mode, layers in _grouped(settings.weight_clipping).items():
-        lines.append(f"pre_quantization_optimization(weights_clipping, layers={layers}, mode={weights_mode})")
+        stage = "post" if name in _POST else "pre"
+        yield f"{stage}_quantization_optimization({name}, policy=disabled)"
+    yield from (f"pre_quantization_optimization({line})" for line in _before(settings))
+    yield from (f"post_quantization_optimization({line})" for line in _after(settings))
     for precision, layers in _grouped(settings.precisions).items():
-        lines.append(f"quantization_param({layers}, precision_mode={precision})")
-    return "".join(line + "\n" for line in lines)
+        yield f"quantization_param({layers}, precision_mode={precision})"
 
 
-def _keywords(**values: int | None) -> str:
+def _change(change: NetworkChange) -> str:
+    if isinstance(change, Normalization):
+        source = "" if change.input is None else f", {change.input}"
+        return f"{change.name} = normalization({_list(change.mean)}, {_list(change.std)}{source})"
+    if isinstance(change, InputConversion):
+        source = "" if change.input is None else f"{change.input}, "
+        return f"{change.name} = input_conversion({source}{change.conversion})"
+    if isinstance(change, InputResize):
+        source = "" if change.input is None else f"{change.input}, "
+        return f"{change.name} = resize({source}resize_shapes={_list(change.shape)})"
+    layer = "" if change.layer is None else f"{change.layer}, "
+    return f"change_output_activation({layer}{change.function})"
+
+
+def _before(settings: ScriptSettings) -> Iterator[str]:
+    if settings.dead_channels is not None:
+        yield f"dead_channels_removal, policy={'enabled' if settings.dead_channels else 'disabled'}"
+    for (rows, columns), layers in _grouped(settings.avgpool_reduction).items():
+        yield f"global_avgpool_reduction, layers={layers}, division_factors=[{rows}, {columns}]"
+    if tse := settings.tse:
+        given = _keywords(count=tse.count, layers=_list(tse.layers) if tse.layers else None)
+        extra = f", {given}" if given else ""
+        yield f"se_optimization, method=tse, mode={tse.mode}, tile_height={tse.tile_height}{extra}"
+    if pruning := settings.pruning:
+        layers = "" if pruning.layers is None else f", layers={_list(pruning.layers)}"
+        yield (
+            f"pruning, policy=enabled, ratio={pruning.ratio!r}, budget={pruning.budget}, "
+            f"importance={pruning.importance}{layers}"
+        )
+    for ratio, layers in _grouped(settings.sparsity).items():
+        yield f"sparsity, policy=enabled, ratio={ratio!r}, layers={layers}"
+    if settings.equalization is not None:
+        yield _equalization(settings.equalization)
+    for (mode, low, high), layers in _grouped(settings.activation_ranges).items():
+        yield f"activation_clipping, layers={layers}, mode={mode}, clipping_values=[{low!r}, {high!r}]"
+    for (mode, low, high), layers in _grouped(settings.weight_clipping).items():
+        values = f", clipping_values=[{low!r}, {high!r}]" if mode in ("manual", "percentile") else ""
+        yield f"weights_clipping, layers={layers}, mode={mode}{values}"
+
+
+def _equalization(asked: Equalization) -> str:
+    given = _keywords(
+        layers=None if asked.layers is None else _list(asked.layers),
+        max_scale=None if asked.max_scale is None else repr(asked.max_scale),
+    )
+    extra = f", {given}" if given else ""
+    return (
+        f"equalization, policy={asked.policy}, method={asked.method}, "
+        f"bias_absorption={asked.bias_absorption}{extra}"
+    )
+
+
+def _after(settings: ScriptSettings) -> Iterator[str]:
+    if settings.bias_correction is not None:
+        yield f"bias_correction, policy={'enabled' if settings.bias_correction else 'disabled'}"
+    for tuning in settings.tuning:
+        given = "".join(f", {key}={_value(value)}" for key, value in tuning.arguments)
+        yield f"{tuning.algorithm}, policy=enabled{given}"
+
+
+def _value(value: object) -> str:
+    return _list(value) if isinstance(value, tuple) else str(value)
+
+
+def _list(values: tuple[object, ...]) -> str:
+    return f"[{', '.join(map(_value, values))}]"
+
+
+def _keywords(**values: object) -> str:
     return ", ".join(f"{key}={value}" for key, value in values.items() if value is not None)
 
 
