@@ -101,7 +101,13 @@ def test_optimize(flow: list[tuple[str, Any]]) -> None:
     data = json.loads(Path("out.json").read_text())
     assert data["recipe"] == {"precision": "a8_w4", "range": None}
     assert data["har"] == "net.har"
-    assert data["steps"][0] == {"name": "quantization", "requested": True, "applied": True, "note": "a8_w4"}
+    assert data["steps"][0] == {
+        "name": "quantization",
+        "requested": True,
+        "optional": False,
+        "applied": True,
+        "note": "a8_w4",
+    }
 
 
 def test_optimize_does_not_fall_back_unasked(tmp_path: Path) -> None:

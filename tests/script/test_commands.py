@@ -179,7 +179,7 @@ def test_full_precision_algorithms() -> None:
         tse=TiledSqueezeExcite(8, "sequential", 6),
         pruning=Pruning(0.3),
         sparsity={"fc1": 0.5},
-        dead_channels=True,
+        dead_channels="enabled",
         avgpool_reduction={"conv2": (4, 1)},
         bias_correction=False,
     )
@@ -298,7 +298,7 @@ weight_ranges = st.one_of(
             Pruning, shares, st.sampled_from(BUDGETS), st.sampled_from(IMPORTANCES), st.none() | selections
         ),
         sparsity=by_layer(shares),
-        dead_channels=st.none() | st.booleans(),
+        dead_channels=st.none() | st.sampled_from(["enabled", "allowed", "disabled"]),
         avgpool_reduction=by_layer(st.tuples(st.integers(1, 9), st.integers(1, 9))),
         bias_correction=st.none() | st.booleans(),
         tuning=st.lists(

@@ -76,7 +76,7 @@ def command(
     )
     result = flow.optimize(ref, options, progress=console.progress, note=console.note)
     console.result(steps_table(result.steps))
-    missed = [step for step in result.steps if step.requested and not step.applied]
+    missed = [step for step in result.steps if step.missed]
     if missed and not allow_fallback:
         names = ", ".join(step.name for step in missed)
         raise UserError(
@@ -91,7 +91,10 @@ def command(
             "hw_arch": result.archive.hw_arch,
             "har": path,
             "steps": [
-                {"name": step.name, "requested": step.requested, "applied": step.applied, "note": step.note}
+                {
+                    field: getattr(step, field)
+                    for field in ("name", "requested", "optional", "applied", "note")
+                }
                 for step in result.steps
             ],
             "recipe": result.recipe,
@@ -101,5 +104,13 @@ def command(
 
 def steps_table(steps: Sequence[Step]) -> str:
     yes_or_no = {True: "yes", False: "no"}
-    rows = [[step.name, yes_or_no[step.requested], yes_or_no[step.applied], step.note] for step in steps]
+    rows = [
+        [
+            step.name,
+            "if it helps" if step.optional else yes_or_no[step.requested],
+            yes_or_no[step.applied],
+            step.note,
+        ]
+        for step in steps
+    ]
     return table(["step", "requested", "applied", "note"], rows)

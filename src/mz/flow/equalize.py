@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ def run_equalization(
         "keep": keep,
         "max_scale": asked.max_scale or MAX_SCALE,
     }
+    step = partial(Step, "equalization", True, optional=asked.policy == "allowed")
     found: dict[str, float] = {}
     networks: dict[str, Network] = {"none": (graph, params)}
     reports: dict[str, dict[str, Any]] = {"none": {}}
@@ -80,7 +82,7 @@ def run_equalization(
                 measure(name, (changed, scaled))
                 tried = [name] if asked.bias_absorption == "enabled" else [*tried, name]
     if not tried:
-        return graph, params, Step("equalization", True, False, "no channel can be scaled"), {}
+        return graph, params, step(False, "no channel can be scaled"), {}
     best = max(tried, key=lambda name: found[name])
     if asked.policy == "allowed" and found[best] < found["none"] + MARGIN_DB:
         best = "none"
@@ -89,15 +91,10 @@ def run_equalization(
         key: value for key, value in reports[best].items() if key != "method"
     }
     if best == "none":
-        return (
-            graph,
-            params,
-            Step("equalization", True, False, f"brings nothing here ({measured})"),
-            described,
-        )
+        return graph, params, step(False, f"brings nothing here ({measured})"), described
     described["float_db"] = round(trial.float_db(*networks[best]), 1)
     note = (
         f"{best}: {reports[best]['scaled']} channels of {reports[best]['bundles']} sets of layers, "
         f"float output unchanged ({described['float_db']:.0f} dB); {measured}"
     )
-    return *networks[best], Step("equalization", True, True, note), described
+    return *networks[best], step(True, note), described

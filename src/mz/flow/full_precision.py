@@ -17,11 +17,12 @@ from mz.flow.options import Progress, Step
 from mz.flow.recipe import Plan
 from mz.graph import Graph, Params
 from mz.optimize import InputForm, device_input
-from mz.quantize import ActivationRange, Recipe, Trial
+from mz.quantize import ActivationRange, Recipe, Trial, image_count
 from mz.script import InputConversion, InputResize, NetworkChange, Normalization, OutputActivation
 from mz.zoo import Preprocessing
 
 _JUDGED_IMAGES = 32
+_FITTED_IMAGES = 512
 
 
 @dataclass
@@ -66,6 +67,7 @@ def full_precision(
     cost = _Cost(graph, params, images)
     _input_passes(passes, plan, preprocessing, cost)
     _structure_passes(passes, plan, cost)
+    _pruning_passes(passes, plan, progress)
     _weight_passes(passes, plan, cost)
     passes.recipe = _recipe_of(passes, graph, plan.recipe)
     _equalize(passes, plan, progress)
@@ -134,6 +136,8 @@ def _check_normalization(change: Normalization, preprocessing: Preprocessing) ->
 
 def _structure_passes(passes: Passes, plan: Plan, cost: _Cost) -> None:
     settings = plan.settings
+    if plan.dead_channels != "disabled":
+        _remove_dead_channels(passes, cost, optional=plan.dead_channels == "allowed")
     for layer, factors in settings.avgpool_reduction.items():
         passes.graph = optimize.reduce_global_avgpool(passes.graph, layer=layer, division_factors=factors)
         passes.done(
@@ -153,6 +157,50 @@ def _structure_passes(passes: Passes, plan: Plan, cost: _Cost) -> None:
             f"buffers {report.buffer_before:,} -> {report.buffer_after:,} bytes, float output {db} dB"
         )
         passes.done("tiled squeeze-and-excite", note, report.to_dict() | {"float_db": db})
+
+
+def _remove_dead_channels(passes: Passes, cost: _Cost, optional: bool) -> None:
+    before = sum(map(passes.graph.macs, passes.graph.layers))
+    passes.graph, passes.params, lost = optimize.remove_dead_channels(passes.graph, passes.params)
+    if not lost:
+        passes.steps.append(Step("dead channels", True, not optional, "there are none", optional))
+        return
+    after, db = sum(map(passes.graph.macs, passes.graph.layers)), cost.of(passes)
+    note = (
+        f"{sum(lost.values())} of {len(lost)} layers removed, {before:,} -> {after:,} MACs, "
+        f"float output unchanged ({db:.0f} dB)"
+    )
+    passes.steps.append(Step("dead channels", True, True, note, optional))
+    passes.report["dead channels"] = {"removed": lost, "macs": [before, after], "float_db": db}
+
+
+def _pruning_passes(passes: Passes, plan: Plan, progress: Progress) -> None:
+    asked = plan.settings.pruning
+    if asked:
+        sample = passes.images.sample(image_count(passes.graph, len(passes.images.dataset), _FITTED_IMAGES))
+        with progress("pruning", optimize.group_count(passes.graph, asked.layers), "groups") as advance:
+            passes.graph, passes.params, report = optimize.prune(
+                passes.graph,
+                passes.params,
+                sample,
+                ratio=asked.ratio,
+                budget=asked.budget,
+                importance=asked.importance,
+                layers=asked.layers,
+                seed=plan.seed,
+                group_done=lambda name: advance(1),
+            )
+        note = (
+            f"{report.macs[0]:,} -> {report.macs[1]:,} MACs, {report.parameters[0]:,} -> "
+            f"{report.parameters[1]:,} parameters, float output {report.fitted_db} dB"
+        )
+        passes.done("pruning", note, report.to_dict())
+    if shares := {name: share for name, share in plan.settings.sparsity.items() if share}:
+        sample = passes.images.sample(image_count(passes.graph, len(passes.images.dataset), _FITTED_IMAGES))
+        passes.params, zeros = optimize.sparsify(passes.graph, passes.params, sample, shares, seed=plan.seed)
+        least, most = min(zeros.zeros.values()), max(zeros.zeros.values())
+        note = f"{len(shares)} layers, {100 * least:.0f} to {100 * most:.0f} % zeros, float output {zeros.float_db} dB"
+        passes.done("sparsity", note, zeros.to_dict())
 
 
 def _weight_passes(passes: Passes, plan: Plan, cost: _Cost) -> None:

@@ -84,12 +84,17 @@ class OptimizeOptions:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of the table requested / applied / why not."""
+    """One line of the table requested / applied / why not. optional: to be applied only where it helps."""
 
     name: str
     requested: bool
     applied: bool
     note: str = ""
+    optional: bool = False
+
+    @property
+    def missed(self) -> bool:
+        return self.requested and not self.applied and not self.optional
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class Plan:
     four_bit_share: float
     equalization: Equalization | None
     equalization_note: str = ""
+    dead_channels: str = "disabled"
 
 
 def script_settings(path: Path | None, graph: Graph) -> ScriptSettings:
@@ -99,6 +100,7 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
         four_bit_share=SHARES[compression] if settings.four_bit_ratio is None else settings.four_bit_ratio,
         equalization=equalization,
         equalization_note=why,
+        dead_channels=settings.dead_channels or ("disabled" if plain else "allowed"),
     )
 
 
@@ -118,6 +120,7 @@ def in_force(parsed: Graph, plan: Plan, recipe: Recipe, count: int) -> ScriptSet
         equalization=plan.equalization,
         disabled=disabled + ["equalization"] * (plan.equalization is None),
         bias_correction=plan.refinements.bias_correction,
+        dead_channels=plan.dead_channels,
         precisions={name: recipe.precision_of(name) for name in names},
         tuning=[],
     )

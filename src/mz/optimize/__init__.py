@@ -7,12 +7,15 @@ from __future__ import annotations
 from mz.optimize.avgpool_reduction import reduce_global_avgpool
 from mz.optimize.bias_absorption import AbsorptionReport, absorb_bias
 from mz.optimize.channels import Channels, channel_classes
+from mz.optimize.dead_channels import remove_dead_channels
 from mz.optimize.equalization import MAX_SCALE, METHODS, EqualizationReport, equalize
 from mz.optimize.input_form import InputForm, device_input
 from mz.optimize.inputs import convert_input, fold_normalization, resize_input
 from mz.optimize.output_activation import change_output_activation
 from mz.optimize.peaks import Peaks, find_peaks
+from mz.optimize.pruning import PruningReport, group_count, prune
 from mz.optimize.rescaling import rescale
+from mz.optimize.sparsity import SparsityReport, sparsify
 from mz.optimize.squeeze_excite import SqueezeExcite, find_squeeze_excite
 from mz.optimize.tse import TseReport, tiled_squeeze_excite
 from mz.optimize.weight_clipping import WeightClippingReport, clip_weights
@@ -25,6 +28,8 @@ __all__ = [
     "EqualizationReport",
     "InputForm",
     "Peaks",
+    "PruningReport",
+    "SparsityReport",
     "SqueezeExcite",
     "TseReport",
     "WeightClippingReport",
@@ -38,8 +43,12 @@ __all__ = [
     "find_peaks",
     "find_squeeze_excite",
     "fold_normalization",
+    "group_count",
+    "prune",
     "reduce_global_avgpool",
+    "remove_dead_channels",
     "rescale",
     "resize_input",
+    "sparsify",
     "tiled_squeeze_excite",
 ]

@@ -53,6 +53,10 @@ class Channels:
     fixed: np.ndarray
     count: int
 
+    def of_tensor(self, name: str) -> np.ndarray:
+        """The classes in a tensor, sorted, each once."""
+        return np.unique(compact(self.classes[name]))
+
     def of_outputs(self, graph: Graph, layer: Weighted) -> np.ndarray:
         """Class of each output channel of a weighted layer, int64 [O]."""
         return _channel_axis(layer, self.classes[layer.name])
@@ -106,16 +110,16 @@ class _Walk:
         return np.arange(first, first + count)
 
     def unite(self, a: np.ndarray, b: np.ndarray) -> None:
-        pairs = np.stack(np.broadcast_arrays(a, b)).reshape(2, -1)
+        pairs = np.stack(np.broadcast_arrays(compact(a), compact(b))).reshape(2, -1)
         for one, other in np.unique(pairs, axis=1).T.tolist():
             self.parent[self.find(one)] = self.find(other)
 
     def fix(self, classes: np.ndarray) -> None:
-        self.is_fixed.update(np.unique(classes).tolist())
+        self.is_fixed.update(np.unique(compact(classes)).tolist())
 
     def visit(self, layer: Layer) -> None:
         inputs = [self.classes[name] for name in layer.inputs]
-        self.classes[layer.name] = np.broadcast_to(self.output(layer, inputs), layer.shape)
+        self.classes[layer.name] = np.broadcast_to(compact(self.output(layer, inputs)), layer.shape)
 
     def output(self, layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
         """The classes of the layer's output, of a shape that broadcasts to it."""
@@ -140,7 +144,23 @@ class _Walk:
             return self.product(layer, inputs)
         if isinstance(layer, MaxPool | AvgPool | GlobalAvgPool | Resize | Pad):
             return self.map(inputs[0])
-        return moved(layer, inputs)
+        out = moved(layer, inputs)
+        if self.purpose == "removal":
+            self.keep_regular(layer, inputs[0], out)
+        return out
+
+    def keep_regular(self, layer: Layer, x: np.ndarray, out: np.ndarray) -> None:
+        """A tensor can lose whole slices along one axis only, and a strided slice whole strides."""
+        small = compact(out)
+        varying = [a for a in range(out.ndim) if (small != small.take([0], axis=a)).any()]
+        if len(varying) > 1:
+            longest = max(varying, key=lambda a: out.shape[a])
+            self.unite(out, out[tuple(slice(None) if a == longest else slice(0, 1) for a in range(out.ndim))])
+        if isinstance(layer, Slice):
+            for axis, step in enumerate(layer.steps):
+                if step != 1 and x.strides[axis] != 0:
+                    first = np.arange(x.shape[axis]) // step * step
+                    self.unite(x, x.take(first, axis=axis))
 
     def weighted(self, layer: Weighted, x: np.ndarray) -> np.ndarray:
         if isinstance(layer, Dense):
@@ -148,13 +168,12 @@ class _Walk:
             return self.new(layer.shape[-1])
         assert isinstance(layer, Conv | Deconv)
         by_channel = self.map(x)
+        if self.purpose == "removal" and 1 < layer.groups == x.shape[0]:
+            return np.repeat(by_channel, layer.shape[0] // layer.groups, axis=0)
         out = self.new(layer.shape[0])
         if self.purpose == "removal" and layer.groups > 1:
-            if layer.groups == x.shape[0]:
-                out = np.repeat(by_channel[:, 0, 0], layer.shape[0] // layer.groups)
-            else:  # a group's weights form a dense block: its channels go for all groups alike or not at all
-                self.fix(by_channel)
-                self.fix(out)
+            self.fix(by_channel)  # a group's weights form a dense block: its channels go for all groups alike
+            self.fix(out)
         return out[:, None, None]
 
     def product(self, layer: Mul, inputs: list[np.ndarray]) -> np.ndarray:
@@ -179,7 +198,7 @@ class _Walk:
     def map(self, x: np.ndarray) -> np.ndarray:
         """Classes by channel, [C, 1, 1]; places of one channel are united where they differ."""
         first = x[:, :1, :1]
-        if (x != first).any():
+        if (compact(x) != first).any():
             self.unite(x, first)
         return first
 
@@ -188,7 +207,15 @@ class _Walk:
         numbers, dense = np.unique(roots, return_inverse=True)
         fixed = np.zeros(len(numbers), dtype=bool)
         fixed[dense[sorted(self.is_fixed)]] = True
-        return Channels({name: dense[value] for name, value in self.classes.items()}, fixed, len(numbers))
+        classes = {
+            name: np.broadcast_to(dense[compact(value)], value.shape) for name, value in self.classes.items()
+        }
+        return Channels(classes, fixed, len(numbers))
+
+
+def compact(x: np.ndarray) -> np.ndarray:
+    """One place of every axis along which `x` is a broadcast view: the same values, each fewer times."""
+    return x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.strides)]
 
 
 def moved(layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
@@ -201,5 +228,13 @@ def moved(layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
         places = zip(layer.starts, layer.stops, layer.steps, strict=True)
         return inputs[0][tuple(slice(*place) for place in places)]
     if isinstance(layer, Concat):
-        return np.concatenate(inputs, axis=layer.axis)
+        return np.broadcast_to(_side_by_side(inputs, layer.axis), layer.shape)
     raise AssertionError(f"layer {layer.name!r}: {layer.kind} moves no values")
+
+
+def _side_by_side(inputs: list[np.ndarray], axis: int) -> np.ndarray:
+    """Concatenated, with axes left at one place along which none of the inputs differs."""
+    small = [np.moveaxis(compact(x), axis, 0) for x in inputs]
+    rest = np.broadcast_shapes(*(x.shape[1:] for x in small))
+    parts = [np.broadcast_to(x, (full.shape[axis], *rest)) for x, full in zip(small, inputs, strict=True)]
+    return np.moveaxis(np.concatenate(parts), 0, axis)

@@ -19,19 +19,32 @@ def patches(layer: Weighted, x: np.ndarray, rng: np.random.Generator) -> np.ndar
 
     The same positions are taken in every channel. None for a layer kind whose patches overlap in the output (Deconv).
     """
-    if isinstance(layer, Dense):
-        rows = x.reshape(-1, x.shape[-1])
-        return _thin(rows, rows.shape[1], rng).astype(np.float32)[None]
-    if not isinstance(layer, Conv):
+    if not isinstance(layer, Conv | Dense):
         return None
+    return patches_at(layer, x, sample_places(layer, x.shape, rng))
+
+
+def sample_places(layer: Conv | Dense, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Some of the places of a layer's output for an input of `shape` (batch in front), rising, int64."""
+    if isinstance(layer, Dense):
+        total, size, groups = math.prod(shape[:-1]), shape[-1], 1
+    else:
+        total = shape[0] * math.prod(layer.shape[1:])
+        size, groups = shape[1] // layer.groups * math.prod(layer.kernel_shape), layer.groups
+    count = min(total, _sample_count(size, size * groups))
+    return np.arange(total) if count == total else np.sort(rng.choice(total, count, replace=False))
+
+
+def patches_at(layer: Conv | Dense, x: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """What the layer multiplies at `places` of its output: float32 [groups, places, weights of one output channel]."""
+    if isinstance(layer, Dense):
+        return x.reshape(-1, x.shape[-1])[places].astype(np.float32)[None]
     view = windows(pad_map(x, layer.pads, 0), layer.kernel_shape, layer.strides, layer.dilations)
     n, channels, height, width = view.shape[:4]
+    image, row, column = np.unravel_index(places, (n, height, width))
+    taken = view[image, :, row, column].astype(np.float32)  # [places, C, kh, kw]
     size = channels // layer.groups * math.prod(layer.kernel_shape)
-    count = min(n * height * width, _sample_count(size, size * layer.groups))
-    chosen = np.sort(rng.choice(n * height * width, count, replace=False))
-    image, row, column = np.unravel_index(chosen, (n, height, width))
-    taken = view[image, :, row, column].astype(np.float32)  # [samples, C, kh, kw]
-    return np.ascontiguousarray(taken.reshape(count, layer.groups, size).transpose(1, 0, 2))
+    return np.ascontiguousarray(taken.reshape(len(places), layer.groups, size).transpose(1, 0, 2))
 
 
 def second_moments(samples: np.ndarray) -> np.ndarray:
@@ -44,8 +57,3 @@ def second_moments(samples: np.ndarray) -> np.ndarray:
 def _sample_count(size: int, row_values: int) -> int:
     wanted = max(_FEWEST_SAMPLES, _SAMPLES_PER_WEIGHT * size)
     return max(size, min(wanted, _MOST_BYTES // (4 * row_values)))
-
-
-def _thin(rows: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    count = _sample_count(size, size)
-    return rows if len(rows) <= count else rows[np.sort(rng.choice(len(rows), count, replace=False))]

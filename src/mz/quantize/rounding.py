@@ -18,7 +18,8 @@ def round_second_order(rows: np.ndarray, scale: np.ndarray, moments: np.ndarray,
     """Integers of `rows` that keep the layer's output, rather than its weights, close.
 
     rows: real weights [G, O, K]; scale [G, O] real values per integer; moments [G, K, K]; top: largest magnitude.
-    Returns int64 [G, O, K]. Inputs that never vary from zero round to nearest.
+    Returns int64 [G, O, K]. Inputs that never vary from zero round to nearest; a weight of zero stays zero, so that
+    what pruning has taken out stays out.
     """
     diagonal = np.diagonal(moments, axis1=1, axis2=2)
     size = rows.shape[2]
@@ -31,12 +32,14 @@ def round_second_order(rows: np.ndarray, scale: np.ndarray, moments: np.ndarray,
     upper = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
 
     rest = np.take_along_axis(rows, order[:, None, :], axis=2) / scale[:, :, None]
+    absent = rest == 0
     q = np.zeros(rest.shape)
     for start in range(0, size, _BLOCK):
         stop = min(start + _BLOCK, size)
         errors = np.zeros((*rest.shape[:2], stop - start))
         for k in range(start, stop):
-            q[:, :, k] = np.clip(np.rint(rest[:, :, k]), -top, top)
+            nearest = np.clip(np.rint(rest[:, :, k]), -top, top)
+            q[:, :, k] = np.where(absent[:, :, k], 0.0, nearest)
             error = (rest[:, :, k] - q[:, :, k]) / upper[:, k, k, None]
             rest[:, :, k + 1 : stop] -= error[:, :, None] * upper[:, None, k, k + 1 : stop]
             errors[:, :, k - start] = error

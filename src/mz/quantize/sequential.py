@@ -37,10 +37,10 @@ class Refinements:
     bias_correction: bool = True
 
 
-def image_count(graph: Graph, available: int) -> int:
-    """How many images a walk takes: at most 256, fewer to keep its largest tensor (4 bytes a value) within 192 MiB."""
+def image_count(graph: Graph, available: int, most: int = _MOST_IMAGES) -> int:
+    """How many images a walk takes: fewer than `most` to keep its largest tensor (4 bytes a value) within 192 MiB."""
     largest = max(int(np.prod(layer.shape)) for layer in graph.layers)
-    return min(available, _MOST_IMAGES, max(_FEWEST_IMAGES, _LARGEST_TENSOR_BYTES // (4 * largest)))
+    return min(available, most, max(_FEWEST_IMAGES, _LARGEST_TENSOR_BYTES // (4 * largest)))
 
 
 def refine(

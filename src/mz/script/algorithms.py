@@ -136,7 +136,7 @@ def pruning(statement: Statement, layer_names: list[str], settings: ScriptSettin
     settings.pruning = Pruning(
         ratio=_below_one(statement, "ratio"),
         budget=choice(statement, "budget", BUDGETS) if "budget" in given else "macs",
-        importance=choice(statement, "importance", IMPORTANCES) if "importance" in given else "energy",
+        importance=choice(statement, "importance", IMPORTANCES) if "importance" in given else IMPORTANCES[0],
         layers=optional_layers(statement, layer_names),
     )
 
@@ -152,7 +152,7 @@ def sparsity(statement: Statement, layer_names: list[str], settings: ScriptSetti
 
 def dead_channels(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
     arguments(statement, (str(statement.args[0]),), ("policy",))
-    settings.dead_channels = _policy(statement) != "disabled"
+    settings.dead_channels = _policy(statement)
 
 
 def avgpool_reduction(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:

@@ -64,7 +64,7 @@ def _change(change: NetworkChange) -> str:
 
 def _before(settings: ScriptSettings) -> Iterator[str]:
     if settings.dead_channels is not None:
-        yield f"dead_channels_removal, policy={'enabled' if settings.dead_channels else 'disabled'}"
+        yield f"dead_channels_removal, policy={settings.dead_channels}"
     for (rows, columns), layers in _grouped(settings.avgpool_reduction).items():
         yield f"global_avgpool_reduction, layers={layers}, division_factors=[{rows}, {columns}]"
     if tse := settings.tse:

@@ -21,7 +21,7 @@ CONVERSIONS = (
     "yuy2_to_yuv",
 )
 BUDGETS = ("macs", "parameters", "channels")
-IMPORTANCES = ("l1", "l2", "energy", "taylor")
+IMPORTANCES = ("reconstruction", "energy", "l1", "l2")
 
 ClippingRange = tuple[str, float, float]
 """('percentile', low, high) in percent of the values seen, or ('manual', low, high) in real values; other modes of
@@ -95,7 +95,7 @@ class Pruning:
 
     ratio: float
     budget: str = "macs"
-    importance: str = "energy"
+    importance: str = "reconstruction"
     layers: tuple[str, ...] | None = None
 
 
@@ -113,7 +113,7 @@ class ScriptSettings:
 
     calib_batch_size, calib_count: images a batch and images in all, for calibration.
     changes: what alters the network before anything else, in order. sparsity: share of zero weights by layer.
-    four_bit_ratio: share of the weights to put to 4 bits. dead_channels: remove channels that are always the same.
+    four_bit_ratio: share of the weights to put to 4 bits. dead_channels: policy of removing channels that do nothing.
     avgpool_reduction: (rows, columns) by global pool. precisions, activation_ranges, weight_clipping: by layer name.
     disabled: algorithms switched off by `policy=disabled`. notes: what was read and has no meaning here, and why.
     """
@@ -128,7 +128,7 @@ class ScriptSettings:
     tse: TiledSqueezeExcite | None = None
     pruning: Pruning | None = None
     sparsity: dict[str, float] = field(default_factory=dict)
-    dead_channels: bool | None = None
+    dead_channels: str | None = None
     avgpool_reduction: dict[str, tuple[int, int]] = field(default_factory=dict)
     bias_correction: bool | None = None
     tuning: list[Tuning] = field(default_factory=list)
