@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.compiler.random_graphs import graphs, with_bits
 
 from mz.compiler.execution_order import Task, Work, lower_peak, peak_bytes
 from mz.compiler.memory_plan import MemoryPlan, keeps_order, plan_memory
@@ -24,7 +25,6 @@ from mz.graph import (
     Reshape,
     Softmax,
 )
-from tests.compiler.random_graphs import graphs, with_bits
 
 
 def run(graph: Graph, plan: MemoryPlan) -> None:

@@ -3,8 +3,8 @@
 Finding the smallest arena is NP-hard (dynamic storage allocation), so that the best of several is taken. Whatever is
 found, it can never be below the largest sum of blocks that live at once, and is compared with that.
 
-Sources: Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference" (MLSys workshops 2020), section 5;
-Wilson et al., "Dynamic Storage Allocation: A Survey and Critical Review" (1995) for first and best fit.
+Sources: Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference" (MLSys workshops 2020), section
+5; Wilson et al., "Dynamic Storage Allocation: A Survey and Critical Review" (1995) for first and best fit.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def lower_bound(blocks: Sequence[Block]) -> int:
 
 
 def place(blocks: Sequence[Block], search_steps: int = SEARCH_STEPS) -> Placement:
-    """Offsets at which no two blocks that live at once overlap, in the smallest arena found. Always the same for the same.
+    """Offsets at which no two blocks that live at once overlap, in the smallest arena found. Deterministic.
 
     The heuristics are tried in order until one meets the lower bound; if none does, the best one's order of blocks is
     improved by exchanges.
@@ -173,7 +173,7 @@ def _search(
     bound: int,
     steps: int,
 ) -> Placement:
-    """Exchanges the place in line of a block at the top of the arena with that of an earlier one; keeps what is no worse."""
+    """Exchanges, in line, a block at the top of the arena with any other; keeps what is no worse."""
     if len(blocks) < 2:
         return best
     rng = random.Random(0)

@@ -2,12 +2,12 @@
 
 After a set of tasks the same bytes live, whatever order they ran in, so the search goes over such sets (dynamic
 programming), one more task at a time, and keeps a limited number of the best (a beam; where nothing is dropped, the
-peak is the smallest there is). A task that raises neither the peak nor what lives after it is run at once, and nothing else
-in its place: to wait can gain nothing.
+peak is the smallest there is). A task that raises neither the peak nor what lives after it is run at once, and nothing
+else in its place: to wait can gain nothing.
 
-Sources: Ahn et al., "Ordering Chaos: Memory-Aware Scheduling of Irregularly Wired Neural Networks for Edge Devices" (MLSys
-2020), section 3; Liberis and Lane, "Neural networks on microcontrollers: saving memory at inference via operator
-reordering" (2019).
+Sources: Ahn et al., "Ordering Chaos: Memory-Aware Scheduling of Irregularly Wired Neural Networks for Edge Devices"
+(MLSys 2020), section 3; Liberis and Lane, "Neural networks on microcontrollers: saving memory at inference via
+operator reordering" (2019).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Task:
     """One step of a computation over numbered tensors.
 
     after: tasks that must have run. reads: the tensors it reads. writes: the tensor it makes; one that it also reads
-    means a view of it, which costs nothing. over: those of `reads`, of the size of `writes`, into whose bytes it may write
-    if nobody needs them afterwards. scratch: bytes that it needs beside them while it runs.
+    means a view of it, which costs nothing. over: those of `reads`, of the size of `writes`, into whose bytes it may
+    write if nobody needs them afterwards. scratch: bytes that it needs beside them while it runs.
     """
 
     after: tuple[int, ...]
@@ -88,7 +88,7 @@ def lower_peak(work: Work, beam: int = BEAM) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What lives after a set of tasks, the lowest peak on the way there, who may run next (a mask), and the last step."""
+    """After a set of tasks: what lives, the lowest peak on the way, who may run next (a mask), the last step."""
 
     live: int
     peak: int

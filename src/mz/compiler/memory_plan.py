@@ -1,11 +1,11 @@
 """The static memory plan: in which order layers run, and where in one arena each activation tensor stands.
 
-A tensor lives from the step of its layer to that of its last reader, both included; inputs from the beginning, tensors that leave
-the accelerator to the end. Tensors that share their bytes on purpose are one block:
+A tensor lives from the step of its layer to that of its last reader, both included; inputs from the beginning, tensors
+that leave the accelerator to the end. Tensors that share their bytes on purpose are one block:
 
 - a reshape whose values keep their order in memory is a view of its input;
-- an activation function, sum, difference or product writes over an operand of its own shape and element size that nobody
-  reads afterwards (element i is read before it is written, and no other element depends on it).
+- an activation function, sum, difference or product writes over an operand of its own shape and element size that
+  nobody reads afterwards (element i is read before it is written, and no other element depends on it).
 
 A concatenation is never laid out in place: its operands would have to begin at multiples of the alignment inside one
 block, stand apart from the bytes that their other readers see, and lie on the outermost axis.
@@ -42,9 +42,9 @@ class MemoryPlan:
     order: accelerator layers as they run, inputs first. offsets, sizes: of each layer's tensor; sizes are not aligned.
     lifetimes: first and last step at which a tensor's values are needed. shares: layers that write into the bytes of
     one of their inputs, and which. scratch_offsets: of the layers that asked for scratch.
-    arena_bytes: what the arena must hold. lower_bound: the largest sum of aligned blocks that live at one step of `order`.
-    heuristic: whose offsets won. graph_order_bound: the bound for the graph's own order. greedy_by_size_bytes: the arena of
-    the usual way, graph order and greedy by size, nothing in place but views.
+    arena_bytes: what the arena must hold. lower_bound: the largest sum of aligned blocks that live at one step of
+    `order`. heuristic: whose offsets won. graph_order_bound: the bound for the graph's own order.
+    greedy_by_size_bytes: the arena of the usual way, graph order and greedy by size, nothing in place but views.
     """
 
     order: tuple[str, ...]
@@ -96,8 +96,8 @@ def plan_memory(
     """Places every accelerator tensor of `graph`; of `quantization` only the bits of tensors are read.
 
     alignment: offsets are multiples of it. layout: how maps [C, H, W] lie in memory, which decides what reshapes move.
-    in_place: whether element-wise layers may write over an operand; a kernel that declares its pointers as not overlapping
-    must say False. reorder: whether layers may run in another order than the graph's.
+    in_place: whether element-wise layers may write over an operand; a kernel that declares its pointers as not
+    overlapping must say False. reorder: whether layers may run in another order than the graph's.
     scratch: bytes that a layer needs while it runs, by name.
     The arena is never larger than that of the graph's order with greedy-by-size offsets.
     """
