@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mz import script, zoo
+from mz.compiler.hw_arch import check_precisions
 from mz.errors import UserError
 from mz.flow.options import OptimizeOptions, Step
 from mz.graph import Graph, Precision
@@ -100,6 +101,16 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
         equalization=equalization,
         equalization_note=why,
     )
+
+
+def check_target(arch: zoo.HwArch, graph: Graph, plan: Plan) -> None:
+    """Raises UserError, naming layers, for what the target does not take of the network as the plan quantizes it."""
+    wanted = {layer.name: plan.recipe.precision_of(layer.name) for layer in graph.layers if not layer.host}
+    check_precisions(arch, graph, wanted)
+    if plan.four_bit_share:
+        named = plan.recipe.layer_precisions
+        fewer = {name: Precision(was.activation_bits, 4) for name, was in wanted.items() if name not in named}
+        check_precisions(arch, graph, wanted | fewer)
 
 
 def in_force(parsed: Graph, plan: Plan, recipe: Recipe, count: int) -> ScriptSettings:
