@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from tests.emulator.strategies import CASES, Case
 
 from mz.compiler.packing import pack, pack_array, unpack, unpack_array
 from mz.emulator import layer_constants
 from mz.emulator.constants import LinearConstants, TableConstants
 from mz.graph import Input
-from tests.emulator.strategies import CASES, Case
 
 
 @given(arrays.arrays(np.int8, arrays.array_shapes(max_dims=4, max_side=5), elements=st.integers(-7, 7)))

@@ -60,6 +60,15 @@ class MemoryPlan:
     shares: dict[str, str] = field(default_factory=dict)
     scratch_offsets: dict[str, int] = field(default_factory=dict)
 
+    def peak_step(self) -> int:
+        """The first step at which the most bytes live; tensors in the same place count once."""
+
+        def live(step: int) -> int:
+            alive = [name for name, (first, last) in self.lifetimes.items() if first <= step <= last]
+            return sum({self.offsets[name]: self.sizes[name] for name in alive}.values())
+
+        return max(range(len(self.order)), key=live)
+
     def to_dict(self) -> dict[str, Any]:
         """A form that JSON can hold: the figures, then `tensors` in the order of execution."""
         figures = {

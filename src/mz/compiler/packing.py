@@ -45,14 +45,20 @@ def pack(graph: Graph, params: Params, quantization: Quantization) -> Packed:
         constants = layer_constants(graph, layer, params, quantization)
         weight = quantization.weights.get(layer.name)
         arrays = []
-        for name, array, bits in _arrays(constants, weight.bits if weight else 0, quantization.tensors[layer.name].bits):
+        for name, array, bits in _arrays(
+            constants, weight.bits if weight else 0, quantization.tensors[layer.name].bits
+        ):
             data.extend(bytes(-len(data) % ALIGNMENT))
             body = pack_array(array, bits)
             entry = {"name": name, "dtype": _dtype(array, bits), "shape": list(array.shape)}
             arrays.append(entry | {"offset": len(data), "bytes": len(body)})
             data.extend(body)
-        layers.append({"name": layer.name, "kind": layer.kind, "constants": dict(_numbers(constants)), "arrays": arrays})
-    return Packed(bytes(data), {"format": FORMAT, "alignment": ALIGNMENT, "bytes": len(data), "layers": layers})
+        layers.append(
+            {"name": layer.name, "kind": layer.kind, "constants": dict(_numbers(constants)), "arrays": arrays}
+        )
+    return Packed(
+        bytes(data), {"format": FORMAT, "alignment": ALIGNMENT, "bytes": len(data), "layers": layers}
+    )
 
 
 def unpack(data: bytes, index: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
@@ -62,7 +68,9 @@ def unpack(data: bytes, index: Mapping[str, Any]) -> dict[str, dict[str, np.ndar
     return {
         layer["name"]: {
             array["name"]: unpack_array(
-                data[array["offset"] : array["offset"] + array["bytes"]], array["dtype"], tuple(array["shape"])
+                data[array["offset"] : array["offset"] + array["bytes"]],
+                array["dtype"],
+                tuple(array["shape"]),
             )
             for array in layer["arrays"]
         }
@@ -71,7 +79,7 @@ def unpack(data: bytes, index: Mapping[str, Any]) -> dict[str, dict[str, np.ndar
 
 
 def pack_array(array: np.ndarray, bits: int) -> bytes:
-    """Integers or float32 of any shape, row-major; signed 4-bit values two to a byte, an odd one out above zero bits."""
+    """Integers or float32 of any shape, row-major; signed 4-bit values two to a byte, an odd one below zeros."""
     if bits != 4:
         return array.astype(array.dtype.newbyteorder("<")).tobytes()
     flat = array.reshape(-1).astype(np.uint8) & 0xF
@@ -96,7 +104,9 @@ def _dtype(array: np.ndarray, bits: int) -> str:
     return "int4" if bits == 4 else array.dtype.name
 
 
-def _arrays(constants: Constants, weight_bits: int, output_bits: int) -> Iterator[tuple[str, np.ndarray, int]]:
+def _arrays(
+    constants: Constants, weight_bits: int, output_bits: int
+) -> Iterator[tuple[str, np.ndarray, int]]:
     """(name, array in the type that a device keeps, bits of a value) of one layer."""
     if isinstance(constants, LinearConstants):
         yield "kernel", constants.kernel, weight_bits

@@ -1,0 +1,43 @@
+"""Whether a planned network fits the target's RAM and flash, and what it needs of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mz.compiler.memory_plan import MemoryPlan
+from mz.errors import UserError
+from mz.zoo import HwArch
+
+
+def needs(arch: HwArch, plan: MemoryPlan, constant_bytes: int) -> dict[str, Any]:
+    """Bytes of RAM (arena) and flash (constants) beside what the target leaves for them; None: no limit."""
+    memory = arch.memory
+    return {
+        "ram_bytes": plan.arena_bytes,
+        "ram_limit_bytes": memory.ram_bytes and memory.ram_bytes - memory.reserved_ram_bytes,
+        "flash_bytes": constant_bytes,
+        "flash_limit_bytes": memory.flash_bytes and memory.flash_bytes - memory.reserved_flash_bytes,
+    }
+
+
+def check_fits(arch: HwArch, network: str, plan: MemoryPlan, constant_bytes: int) -> dict[str, Any]:
+    """The `needs`. Raises UserError with the figures and ways out where RAM or flash does not do."""
+    found = needs(arch, plan, constant_bytes)
+    faults = []
+    if found["ram_limit_bytes"] is not None and found["ram_bytes"] > found["ram_limit_bytes"]:
+        step = plan.peak_step()
+        faults.append(
+            f"its activations need {found['ram_bytes']:,} bytes of RAM (most at layer {plan.order[step]}) and "
+            f"{found['ram_limit_bytes']:,} are left of {arch.memory.ram_bytes:,}: give it a smaller input"
+        )
+    if found["flash_limit_bytes"] is not None and found["flash_bytes"] > found["flash_limit_bytes"]:
+        faults.append(
+            f"its constants need {found['flash_bytes']:,} bytes of flash and {found['flash_limit_bytes']:,} are left "
+            f"of {arch.memory.flash_bytes:,}: store weights in 4 bits (--compression-level)"
+        )
+    if faults:
+        raise UserError(
+            f"{network}: too large for hw_arch {arch.name}: {'; '.join(faults)}; or take a smaller network or another "
+            "--hw-arch"
+        )
+    return found
