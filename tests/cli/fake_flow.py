@@ -114,6 +114,7 @@ def compile_model(
     *,
     hw_arch: Any,
     out: Path,
+    emit: tuple[str, ...],
     verify: bool,
     data_path: Path | None,
     progress: Any,

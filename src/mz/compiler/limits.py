@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
-from mz.compiler.memory_plan import MemoryPlan
+import numpy as np
+
+from mz.archive.model import kernel_shape
+from mz.compiler.memory_plan import MemoryPlan, plan_memory
+from mz.compiler.summary import packed_bytes
 from mz.errors import UserError
+from mz.graph import Graph, Precision, Quantization, TensorQuant, Weighted
 from mz.zoo import HwArch
 
 
@@ -18,6 +25,22 @@ def needs(arch: HwArch, plan: MemoryPlan, constant_bytes: int) -> dict[str, Any]
         "flash_bytes": constant_bytes,
         "flash_limit_bytes": memory.flash_bytes and memory.flash_bytes - memory.reserved_flash_bytes,
     }
+
+
+def check_room(arch: HwArch, graph: Graph, precisions: Mapping[str, Precision]) -> None:
+    """Raises UserError as `check_fits` does, before there are any integers: of constants, only weights are counted.
+
+    precisions: of every accelerator layer by name.
+    """
+    if arch.memory.ram_bytes is None and arch.memory.flash_bytes is None:
+        return
+    bits = {name: TensorQuant(np.float32(1), 0, one.activation_bits) for name, one in precisions.items()}
+    weights = sum(
+        packed_bytes(math.prod(kernel_shape(graph, layer)), precisions[layer.name].weight_bits)
+        for layer in graph.layers
+        if isinstance(layer, Weighted) and not layer.host
+    )
+    check_fits(arch, graph.name, plan_memory(graph, Quantization(bits)), weights)
 
 
 def check_fits(arch: HwArch, network: str, plan: MemoryPlan, constant_bytes: int) -> dict[str, Any]:
