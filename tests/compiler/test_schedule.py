@@ -13,7 +13,7 @@ from tests.compiler.random_graphs import graphs, with_bits
 
 from mz import zoo
 from mz.compiler.clusters import busiest, share_clusters
-from mz.compiler.cycles import cluster_cycles, work
+from mz.compiler.cycles import cluster_cycles, padded_macs, work
 from mz.compiler.estimate import estimate
 from mz.compiler.schedule import line_buffers, schedule, subgraph
 from mz.graph import (
@@ -109,6 +109,23 @@ def test_cycles_by_hand():
     slow = msgspec.structs.replace(TOY, layers={"depthwise": LayerLimits(speed=0.25)})
     assert cluster_cycles(slow, graph, quantization) == wanted | {"dw": 1440}
     assert work(graph, graph["s"]) == 800
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups", "kernel", "out", "macs"),
+    [
+        (3, 1, 3, 5, 16 * 32 * 8),  # 27 products take 32 lanes, 5 channels 8
+        (3, 1, 1, 8, 16 * 8 * 8),  # 3 products take 8
+        (3, 3, 3, 3, 16 * 16 * 8),  # depthwise: 9 products take 16, three channels 8
+        (6, 3, 1, 6, 16 * 8 * 8 * 3),  # 2 products for 2 channels, in each of three groups
+    ],
+)
+def test_idle_lanes_are_paid_for(channels: int, groups: int, kernel: int, out: int, macs: int):
+    image = Input(name="x", inputs=(), shape=(channels, 4, 4))
+    graph = Graph("g", (image, conv("a", (out, 4, 4), "x", kernel, groups=groups)), ("a",))
+    wide = msgspec.structs.replace(TOY, lanes=(8, 8))
+    assert padded_macs(wide, graph, graph["a"]) == macs
+    assert padded_macs(TOY, graph, graph["a"]) == graph.macs(graph["a"])
 
 
 def test_fewer_bits_are_faster():

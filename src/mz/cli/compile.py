@@ -87,11 +87,15 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if contexts := found["contexts"]:
         buffers = max(context["buffer_bytes"] for context in contexts)
         yield "contexts", f"{len(contexts)}, line buffers of at most {buffers:,} bytes"
-    batch = f", {found['fps_batch']:,} at batch {found['batch']}" if len(found["contexts"]) > 1 else ""
-    yield "estimated images/s", f"{found['fps']:,}{batch}"
-    yield "estimated latency", f"{found['latency_ms']:,} ms"
+    batch = f", {_figure(found['fps_batch'])} at batch {found['batch']}" if len(found["contexts"]) > 1 else ""
+    yield "estimated images/s", f"{_figure(found['fps'])}{batch}"
+    yield "estimated latency", f"{_figure(found['latency_ms'])} ms"
     yield "estimated utilization", f"{100 * found['utilization']:.1f} %"
     yield "bottleneck", ", ".join(found["bottlenecks"]) or "none"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _of(memory: Mapping[str, Any], kind: str) -> str:

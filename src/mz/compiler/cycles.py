@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 from mz.compiler.hw_arch import kind_on, limits
 from mz.graph import (
     AvgPool,
+    Conv,
+    Deconv,
+    Dense,
     Elementwise,
     GlobalAvgPool,
     Graph,
@@ -51,13 +55,36 @@ def work(graph: Graph, layer: Layer) -> int:
     return written
 
 
+def padded_macs(arch: HwArch, graph: Graph, layer: Layer) -> int:
+    """Multiply-accumulates that a cluster is busy with: those of the layer, and those of lanes that it leaves idle.
+
+    Sums of K products for O output channels (of a group) take lanes for K and O rounded up to whole ones; a depthwise
+    layer has its groups in the place of channels.
+    """
+    macs = graph.macs(layer)
+    if not isinstance(layer, Weighted) or not macs:
+        return macs
+    channels = layer.shape[-1] if isinstance(layer, Dense) else layer.shape[0]
+    if isinstance(layer, Conv | Deconv) and kind_on(graph, layer) != "depthwise":
+        channels //= layer.groups
+    (shape,) = graph.input_shapes(layer)
+    if isinstance(layer, Dense):
+        products = shape[-1]
+    else:
+        assert isinstance(layer, Conv | Deconv)
+        products = shape[0] // layer.groups * math.prod(layer.kernel_shape)
+    share = Fraction(1)
+    for size, lanes in zip((products, channels), arch.lanes, strict=True):
+        share *= Fraction(-(-size // lanes) * lanes, size)
+    return math.ceil(macs * share)
+
+
 def cluster_cycles(arch: HwArch, graph: Graph, quantization: Quantization) -> dict[str, int]:
     """Cycles of every accelerator layer on one cluster, rounded up."""
-    return {
-        layer.name: math.ceil(
-            work(graph, layer)
-            / (peak_rate(arch, layer, quantization) * limits(arch, kind_on(graph, layer)).speed)
-        )
-        for layer in graph.layers
-        if not layer.host
-    }
+    cycles = {}
+    for layer in graph.layers:
+        if not layer.host:
+            load = padded_macs(arch, graph, layer) or work(graph, layer)
+            rate = peak_rate(arch, layer, quantization) * limits(arch, kind_on(graph, layer)).speed
+            cycles[layer.name] = math.ceil(load / rate)
+    return cycles

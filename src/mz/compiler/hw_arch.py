@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from mz.errors import UserError
-from mz.graph import Conv, Graph, Input, Layer, Precision, Quantization, Weighted
+from mz.graph import Conv, Graph, Layer, Precision, Quantization, Weighted
 from mz.zoo import HwArch
 from mz.zoo.schema import LayerLimits
 
@@ -30,12 +30,13 @@ def check_precisions(arch: HwArch, graph: Graph, precisions: Mapping[str, Precis
 
     precisions: of every accelerator layer by name; of those without weights only the activation bits count.
     """
-    faults = [
-        fault for layer in graph.layers if not layer.host for fault in _faults(arch, graph, layer, precisions)
-    ]
+    found = (_fault(arch, graph, layer, precisions) for layer in graph.layers if not layer.host)
+    faults = [fault for fault in found if fault is not None]
     if faults:
-        more = f"; and {len(faults) - _SHOWN} more like these" if len(faults) > _SHOWN else ""
-        raise UserError(f"{graph.name}: " + "; ".join(faults[:_SHOWN]) + more)
+        more = f"; and {len(faults) - _SHOWN} more layers" if len(faults) > _SHOWN else ""
+        told = "; ".join(what for what, _ in faults[:_SHOWN])
+        whys = "; ".join(dict.fromkeys(why for _, why in faults))
+        raise UserError(f"{graph.name}: hw_arch {arch.name} takes no {told}{more}: {whys}")
 
 
 def check_quantization(arch: HwArch, graph: Graph, quantization: Quantization) -> None:
@@ -44,28 +45,31 @@ def check_quantization(arch: HwArch, graph: Graph, quantization: Quantization) -
     check_precisions(arch, graph, {name: quantization.layer_precision(name) for name in names})
 
 
-def _faults(arch: HwArch, graph: Graph, layer: Layer, precisions: Mapping[str, Precision]) -> Iterator[str]:
-    limit = limits(arch, kind_on(graph, layer))
-    why = f": {limit.reason}. Way out: {limit.remedy}" if limit.reason else ""
+def _fault(
+    arch: HwArch, graph: Graph, layer: Layer, precisions: Mapping[str, Precision]
+) -> tuple[str, str] | None:
+    """The first thing about the layer that the target does not take, and why with the way out."""
+    kind = kind_on(graph, layer)
+    limit = limits(arch, kind)
+    why = f"{limit.reason}. Way out: {limit.remedy}"
     if not limit.supported:
-        yield f"layer {layer.name}: hw_arch {arch.name} takes no {kind_on(graph, layer)} layers{why}"
-        return
+        return f"layer {layer.name} of kind {kind}", why
+    usual = "Way out: another --precision, or quantization_param in the model script"
     allowed = limit.activation_bits or arch.activation_bits
     for name in dict.fromkeys((*layer.inputs, layer.name)):
         bits = precisions[name].activation_bits
         if bits not in allowed:
-            tensor = "its output" if name == layer.name else f"its input {name}"
-            yield _wrong_bits(arch, layer, tensor, bits, allowed, why)
+            tensor = "output" if name == layer.name else f"input {name}"
+            what = f"layer {layer.name} ({kind}) with {bits} bits in its {tensor}"
+            return what, why if limit.activation_bits else f"activations have {either(allowed)} bits. {usual}"
     if isinstance(layer, Weighted):
         bits, allowed = precisions[layer.name].weight_bits, limit.weight_bits or arch.weight_bits
         if bits not in allowed:
-            yield _wrong_bits(arch, layer, "its weights", bits, allowed, why)
+            what = f"layer {layer.name} ({kind}) with weights of {bits} bits"
+            return what, why if limit.weight_bits else f"weights have {either(allowed)} bits. {usual}"
+    return None
 
 
-def _wrong_bits(arch: HwArch, layer: Layer, what: str, bits: int, allowed: tuple[int, ...], why: str) -> str:
-    either = " or ".join(map(str, sorted(allowed)))
-    way_out = why or ". Way out: another --precision, or quantization_param in the model script"
-    kind = "the input" if isinstance(layer, Input) else layer.kind
-    return (
-        f"layer {layer.name} ({kind}): {what} has {bits} bits and hw_arch {arch.name} takes {either}{way_out}"
-    )
+def either(bits: tuple[int, ...]) -> str:
+    """`4 or 8`."""
+    return " or ".join(map(str, sorted(bits)))

@@ -121,7 +121,7 @@ class NearTrial:
             "exact": False,
             "snr_db": round(worst, 2) if np.isfinite(worst) else None,
             "equal_percent": round(100 * self._equal / max(self._values, 1), 3),
-            "largest_difference_steps": self._steps,
+            "largest_steps": self._steps,
         }
 
 

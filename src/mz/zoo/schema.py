@@ -382,8 +382,9 @@ class HwArch(Section, frozen=True):
     weight_scale: one scale for each output channel, or one for the layer.
     default_precision: of layers that no script mentions, as in `a8_w8`.
     execution: `dataflow` (all layers at once, rows stream through) or `sequential` (layer after layer).
-    macs_per_cycle: of one cluster, by bits of the layer's input and weights; values_per_cycle: of one cluster, for
-    layers that multiply no weights. layers: by kind, what differs from all this.
+    macs_per_cycle: of one cluster, by bits of the layer's input and weights. lanes: how these lie side by side,
+    [products of one sum, output channels]; a layer that does not fill the last of them pays for them all the same.
+    values_per_cycle: of one cluster, for layers that multiply no weights. layers: by kind, what differs from all this.
     """
 
     name: str
@@ -398,6 +399,7 @@ class HwArch(Section, frozen=True):
     memory: Memory
     emit: tuple[Form, ...]
     clusters: Positive = 1
+    lanes: tuple[Positive, Positive] = (1, 1)
     layers: dict[LayerKind, LayerLimits] = {}
     description: str = ""
 
