@@ -13,6 +13,7 @@ from mz import flow, zoo
 from mz.compiler.hw_arch import check_precisions, kind_on
 from mz.compiler.limits import check_fits, check_room
 from mz.compiler.memory_plan import plan_memory
+from mz.compiler.supported import page
 from mz.errors import UserError
 from mz.flow.options import ModelRef, OptimizeOptions
 from mz.graph import LAYER_KINDS, Activation, Conv, Dense, Graph, HostOp, Input, Precision, Softmax
@@ -118,6 +119,11 @@ def large(size: int) -> tuple[Graph, dict[str, Precision]]:
         Dense(name="fc", inputs=("x",), shape=(100,)),
     )
     return Graph("large", layers, ("fc",)), {"x": Precision(), "fc": Precision()}
+
+
+def test_the_page_of_supported_layers_is_current():
+    found = (Path(__file__).parents[2] / "docs" / "supported-layers.md").read_text()
+    assert found == page(), "run: python -m mz.compiler.supported > docs/supported-layers.md"
 
 
 def test_ram_and_flash_are_told_with_figures_and_ways_out():

@@ -54,7 +54,9 @@ def qdq_model(
             layer = dataclasses.replace(layer, clip_by_channel=False)
         sources = {name: writer.source(name) for name in layer.inputs}
         renamed = dataclasses.replace(layer, inputs=tuple(sources[name] for name in layer.inputs))
-        LOWERINGS[layer.kind](writer, renamed, params.get(layer.name, {}), graph.input_shapes(layer))
+        weight = quantization.weights.get(layer.name)
+        arrays = {"kernel": weight.kernel, "bias": weight.bias} if weight else params.get(layer.name, {})
+        LOWERINGS[layer.kind](writer, renamed, arrays, graph.input_shapes(layer))
         if layer.host:
             writer.name_output(layer.name)
         else:
