@@ -1,4 +1,4 @@
-"""The page docs/supported-layers.md, by the rules of parser and targets; `python -m mz.compiler.supported` writes it."""
+"""The page docs/supported-layers.md by the rules of parser and targets; `python -m mz.compiler.supported` writes it."""
 
 from __future__ import annotations
 
