@@ -7,7 +7,7 @@ measured on a device.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,15 @@ BATCH = 8
 """Images that pass through a context before the next one is loaded, for `fps_batch`."""
 
 _SHOWN = 3
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """Cycles: of one image from end to end, from one image to the next, and of one in a batch of BATCH."""
+
+    latency: int
+    interval: int
+    in_batch: float
 
 
 @dataclass(frozen=True)
@@ -46,35 +55,19 @@ def estimate(
     """Plain data for JSON: cycles at the target's clock, times in milliseconds, utilization in 0..1.
 
     fps, latency_ms: images one by one. fps_batch: of BATCH images for each time that a context is loaded. utilization:
-    of all multiply-accumulates that the clusters could do meanwhile. bottlenecks: the layers that set the pace, the
-    worst first.
+    of all multiply-accumulates that the clusters could do meanwhile. bottlenecks: the layers with the most
+    cycles, the worst first.
     """
-    sequential = plan.execution == "sequential"
-    make = _sequential_layers if sequential else _dataflow_layers
-    layers = make(arch, graph, quantization, plan, constant_bytes)
-    clock = arch.clock_mhz * 1e6
-    if sequential:
-        cycles = interval = batch = float(sum(layer["cycles"] for layer in layers))
-        contexts = []
+    if plan.execution == "sequential":
+        layers = _sequential_layers(arch, graph, quantization, plan, constant_bytes)
+        loads: list[_Load] = []
+        total = sum(layer["cycles"] for layer in layers)
+        pace = _Pace(total, total, total)
     else:
+        layers = _dataflow_layers(arch, graph, quantization, plan, constant_bytes)
         loads = [_load(arch, graph, quantization, context, len(plan.contexts)) for context in plan.contexts]
-        contexts = [
-            {
-                "layers": len(context.layers),
-                "constant_bytes": context.constant_bytes,
-                "buffer_bytes": context.buffer_bytes,
-                "load_cycles": load.constants,
-                "interval_cycles": load.interval,
-                "latency_cycles": load.latency,
-                "bound": load.bound,
-            }
-            for context, load in zip(plan.contexts, loads, strict=True)
-        ]
-        cycles = sum(load.constants + load.latency for load in loads)
-        batch = sum(load.constants + load.latency + (BATCH - 1) * load.interval for load in loads) / BATCH
-        interval = cycles
-        if len(loads) == 1:  # nothing is ever loaded again: images follow one another
-            batch = interval = loads[0].interval
+        pace = _dataflow_pace(loads)
+    clock = arch.clock_mhz * 1e6
     macs = sum(
         graph.macs(layer) / peak_rate(arch, layer, quantization) for layer in graph.layers if not layer.host
     )
@@ -83,15 +76,35 @@ def estimate(
         "hw_arch": arch.name,
         "execution": arch.execution,
         "clock_mhz": arch.clock_mhz,
-        "cycles": round(cycles),
-        "latency_ms": _rounded(1e3 * cycles / clock),
-        "fps": _rounded(clock / max(interval, 1)),
-        "fps_batch": _rounded(clock / max(batch, 1)),
+        "cycles": pace.latency,
+        "latency_ms": _rounded(1e3 * pace.latency / clock),
+        "fps": _rounded(clock / max(pace.interval, 1)),
+        "fps_batch": _rounded(clock / max(pace.in_batch, 1)),
         "batch": BATCH,
-        "utilization": _rounded(macs / (max(batch, 1) * arch.clusters)),
-        "contexts": contexts,
+        "utilization": _rounded(macs / (max(pace.in_batch, 1) * arch.clusters)),
+        "contexts": [_facts(context, load) for context, load in zip(plan.contexts, loads, strict=False)],
         "bottlenecks": [layer["name"] for layer in worst if layer["cycles"]],
         "layers": layers,
+    }
+
+
+def _dataflow_pace(loads: Sequence[_Load]) -> _Pace:
+    latency = sum(load.constants + load.latency for load in loads)
+    if len(loads) == 1:  # nothing is ever loaded again: images follow one another
+        return _Pace(latency, loads[0].interval, loads[0].interval)
+    batch = sum(load.constants + load.latency + (BATCH - 1) * load.interval for load in loads)
+    return _Pace(latency, latency, batch / BATCH)
+
+
+def _facts(context: Context, load: _Load) -> dict[str, Any]:
+    return {
+        "layers": len(context.layers),
+        "constant_bytes": context.constant_bytes,
+        "buffer_bytes": context.buffer_bytes,
+        "load_cycles": load.constants,
+        "interval_cycles": load.interval,
+        "latency_cycles": load.latency,
+        "bound": load.bound,
     }
 
 
