@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 Offsets = tuple[int, ...]
 SEARCH_STEPS = 2000
-"""Exchanges that the search tries where no heuristic meets the bound."""
+SEARCH_MOVES = 200_000
+"""Exchanges that the search tries where no heuristic meets the bound, and blocks that it places in all: the bounds on
+its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ def _search(
         return best
     rng = random.Random(0)
     current = best
-    for _ in range(steps):
+    for _ in range(min(steps, SEARCH_MOVES // len(blocks))):
         if best.arena_bytes == bound:
             break
         highest = [

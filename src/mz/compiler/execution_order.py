@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-BEAM = 256
+MOVES = 100_000
+"""Steps that the search tries at most, shared out evenly among the tasks: what bounds its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def peak_bytes(work: Work, order: Sequence[int]) -> int:
     return peak
 
 
-def lower_peak(work: Work, beam: int = BEAM) -> tuple[int, ...]:
+def lower_peak(work: Work, moves: int = MOVES) -> tuple[int, ...]:
     """An order whose peak is no higher than that of the tasks as they stand, which stays where none lower is found."""
     memory = _Memory(work)
     given = tuple(range(len(work.tasks)))
@@ -78,8 +79,7 @@ def lower_peak(work: Work, beam: int = BEAM) -> tuple[int, ...]:
                 if known is None or peak < known.peak:
                     ready = (state.ready & ~(1 << task)) | memory.freed_by(task, reached)
                     following[reached] = _State(after, peak, ready, (task, state))
-        best = sorted(following.items(), key=lambda item: (item[1].peak, item[1].live, item[0]))
-        states = dict(best[:beam])
+        states = dict(_best(following, moves // len(given)))
         if not states:
             return given
     (last,) = states.values()
@@ -101,6 +101,15 @@ class _State:
         while state.came is not None:
             task, state = state.came
             yield task
+
+
+def _best(states: dict[int, _State], moves: int) -> Iterator[tuple[int, _State]]:
+    """The states with the lowest peaks, as many as `moves` steps lead on from, and one at least."""
+    for done, state in sorted(states.items(), key=lambda item: (item[1].peak, item[1].live, item[0])):
+        yield done, state
+        moves -= state.ready.bit_count()
+        if moves <= 0:
+            return
 
 
 def _choices(memory: _Memory, done: int, state: _State) -> list[tuple[int, int, int]]:

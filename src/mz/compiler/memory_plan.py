@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mz.compiler.arena import Block, Placement, greedy_by_size, lower_bound, place
+from mz.compiler.arena import SEARCH_STEPS, Block, Placement, greedy_by_size, lower_bound, place
 from mz.compiler.execution_order import Task, Work, lower_peak
 from mz.graph import Activation, Elementwise, Graph, Input, Layer, Quantization, Reshape
 
@@ -134,8 +134,10 @@ def plan_memory(
         if order != layers:
             candidates.insert(0, problem.candidate(order, in_place))
     best: tuple[_Candidate, Placement] | None = None
-    for candidate in candidates:
-        placement = place(candidate.blocks)
+    for (
+        candidate
+    ) in candidates:  # the later ones only stand in where the first turns out worse than greedy by size
+        placement = place(candidate.blocks, SEARCH_STEPS if candidate is candidates[0] else 0)
         if best is None or placement.arena_bytes < best[1].arena_bytes:
             best = candidate, placement
         if best[1].arena_bytes == lower_bound(candidates[0].blocks):
