@@ -107,6 +107,20 @@ def test_a_network_too_large_leaves_nothing_behind(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_target_of_the_users_own_is_named_at_each_command(mcu_har: Path, tmp_path: Path):
+    own = tmp_path / "tiny.yaml"
+    own.write_text("base: [hw_archs/mcu.yaml]\nname: tiny\nclock_mhz: 100\n")
+    archive = dataclasses.replace(har.read(mcu_har), hw_arch="tiny")
+    har.write(archive, tmp_path / "tiny.har")
+    ref = ModelRef(har=tmp_path / "tiny.har")
+    with pytest.raises(
+        UserError, match="was made for hw_arch tiny, a file that is not in the zoo: name it by --hw-arch"
+    ):
+        flow.compile_model(ref, out=tmp_path / "out")
+    result = flow.compile_model(ref, hw_arch=str(own), out=tmp_path / "out", emit=("qdq",))
+    assert result.plan["estimate"]["clock_mhz"] == 100
+
+
 def test_a_file_in_the_place_of_the_folder(mcu_har: Path, tmp_path: Path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(UserError, match="out: cannot be made"):
