@@ -1,10 +1,11 @@
-"""The zoo's own networks: their arenas against the bound, and the microcontroller's room."""
+"""The zoo's own networks: their arenas against the bound, in both layouts and with 4 and 16 bits mixed in."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from tests.compiler.random_graphs import with_bits
 
 from mz import zoo
 from mz.compiler.memory_plan import Layout, plan_memory
@@ -13,7 +14,6 @@ from mz.errors import UserError
 from mz.graph import Graph
 from mz.parser import parse
 from mz.zoo.schema import BundledSource
-from tests.compiler.random_graphs import with_bits
 
 BUNDLED = [
     name for name in zoo.network_names() if isinstance(zoo.load_network(name).paths.source, BundledSource)
