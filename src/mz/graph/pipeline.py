@@ -38,7 +38,6 @@ class Flow:
     rows: int
     row_values: int
 
-
     @property
     def end(self) -> float:
         """Rows of the image that must have come in before the tensor's last row is there; above those that there are
