@@ -19,11 +19,10 @@ import numpy as np
 
 from mz import zoo
 from mz.archive.model import kernel_shape, output_channels, param_shapes
-from mz.compiler.estimate import estimate
+from mz.compiler.device import fastest
 from mz.compiler.limits import check_fits
 from mz.compiler.memory_plan import plan_memory
 from mz.compiler.packing import pack
-from mz.compiler.schedule import schedule
 from mz.errors import UserError
 from mz.graph import Graph, Params, Quantization, TensorQuant, Weighted, WeightQuant
 from mz.parser import parse
@@ -86,8 +85,8 @@ def row(graph: Graph) -> dict[str, Any]:
     }
     for name in TARGETS:
         arch = zoo.load_hw_arch(name)
-        scheduled = schedule(arch, graph, quantization, held, plan.order)
-        found[name] = estimate(arch, graph, quantization, scheduled, held) | {"fits": True}
+        scheduled, estimated = fastest(arch, graph, quantization, held, plan.order)
+        found[name] = estimated | {"fits": True}
         try:
             check_fits(arch, graph.name, plan, len(packed.data))
         except UserError:

@@ -14,7 +14,9 @@ from tests.compiler.random_graphs import graphs, with_bits
 from mz import zoo
 from mz.compiler.clusters import busiest, share_clusters
 from mz.compiler.cycles import cluster_cycles, padded_macs, work
+from mz.compiler.device import FILLINGS, fastest
 from mz.compiler.estimate import estimate
+from mz.compiler.latency import image_cycles
 from mz.compiler.schedule import line_buffers, schedule, subgraph
 from mz.graph import (
     Activation,
@@ -27,6 +29,7 @@ from mz.graph import (
     Input,
     Layer,
     MaxPool,
+    Mul,
     Reshape,
     Resize,
     WeightQuant,
@@ -178,23 +181,25 @@ def test_line_buffers_by_hand():
 
 
 def test_one_context_by_hand():
-    """720 and 40 cycles on 4 clusters: three for a (240 each), one for b. One row of 10 every 24 cycles; a's first
-    row needs one more row than the image begins with (padding), so the last comes after 11 rows."""
+    """720 and 40 cycles on 4 clusters: three for a (240 each), one for b. a's first row needs two of x."""
     graph, quantization = chain()
     plan = schedule(TOY, graph, quantization, {"a": 100, "b": 10}, ("x", "a", "b"))
     (context,) = plan.contexts
     assert context.layers == ("a", "b") and context.reads == ("x",) and context.writes == ("b",)
     assert {name: len(own) for name, own in context.clusters.items()} == {"a": 3, "b": 1}
     assert (context.interval, context.constant_bytes, context.buffer_bytes) == (240, 110, 100)
-    assert context.latency == 24 * 11 + 24 + 4  # a row of a takes 240 / 10, one of b 40 / 10
+    # two rows of x, 20 cycles each; ten rows of a, 240 / 10 each; one of b, 40 / 10
+    assert context.latency == 2 * 20 + 10 * 24 + 4
     found = estimate(TOY, graph, quantization, plan, {"a": 100, "b": 10})
     # 200 bytes in, 100 out, a byte a cycle: 300 cycles are more than 240
     assert found["contexts"][0]["bound"] == "bandwidth"
     assert (found["cycles"], found["fps"], found["latency_ms"]) == (300, 3333.3, 0.3)
     fast = msgspec.structs.replace(TOY, memory=Memory(on_chip_bytes=10_000, external_bytes_per_second=1e9))
+    plan = schedule(fast, graph, quantization, {"a": 100, "b": 10}, ("x", "a", "b"))
     found = estimate(fast, graph, quantization, plan, {"a": 100, "b": 10})
     assert found["contexts"][0]["bound"] == "compute"
-    assert (found["cycles"], found["fps"], found["latency_ms"]) == (292, 4166.7, 0.292)
+    # the image is there in a cycle, so that only 240 + 4 remain, rounded up
+    assert (found["cycles"], found["fps"], found["latency_ms"]) == (245, 4166.7, 0.245)
     assert found["fps"] == found["fps_batch"]
     assert found["utilization"] == pytest.approx(7600 / (240 * 4 * 10), rel=1e-4)
     assert found["bottlenecks"] == ["a", "b"]
@@ -202,6 +207,23 @@ def test_one_context_by_hand():
         ("a", 240, 1.0), ("b", 40, pytest.approx(400 / (10 * 240), rel=1e-4)),
     ]  # fmt: skip
     json.dumps(found), json.dumps(plan.to_dict())
+
+
+def test_latency_waits_for_whole_maps_and_slow_branches():
+    """A mean needs the whole map, so nothing of the product is there before; a resize gives two rows for each."""
+    graph, _ = network(
+        X,
+        GlobalAvgPool(name="g", inputs=("x",), shape=(2, 1, 1)),
+        Mul(name="p", inputs=("x", "g"), shape=(2, 10, 10)),
+        MaxPool(name="m", inputs=("p",), shape=(2, 5, 10), kernel_shape=(2, 1), strides=(2, 1)),
+        Resize(name="r", inputs=("m",), shape=(2, 10, 10), mode="nearest", scales=(2.0, 1.0)),
+        outputs=("r",),
+    )
+    # x at 100; g 7 later; ten rows of p of 5; a row of m, of 3, after the last; the last two rows of r, of 2
+    assert image_cycles(graph, {"g": 7, "p": 50, "m": 15, "r": 20}, {"x": 100}) == 100 + 7 + 50 + 3 + 2 + 2
+    # if p waits for nothing but its row, the last row of x decides
+    direct = graph.replace({"p": Activation(name="p", inputs=("x",), shape=(2, 10, 10), function="abs")})
+    assert image_cycles(direct, {"g": 7, "p": 50, "m": 15, "r": 20}, {"x": 100}) == 100 + 5 + 3 + 2 + 2
 
 
 def test_contexts_when_constants_exceed_the_chip():
@@ -220,6 +242,27 @@ def test_contexts_when_constants_exceed_the_chip():
     assert [load["latency_cycles"] for load in loads] == [600, 500]
     assert found["cycles"] == 15_100 and found["fps"] == pytest.approx(1e6 / 15_100, rel=1e-4)
     assert found["fps_batch"] == pytest.approx(8e6 / (14_000 + 8 * 1_100), rel=1e-4)
+
+
+def test_smaller_contexts_where_they_are_quicker():
+    """Alone, each layer has all four clusters, and takes a quarter of the time that it takes beside others."""
+    layers = [X]
+    for place in range(6):
+        layers.append(conv(f"c{place}", (2, 10, 10), layers[-1].name, 3))
+    graph, quantization = network(*layers, outputs=("c5",))
+    order = [one.name for one in layers]
+    held = dict.fromkeys(order[1:], 2_000)
+    wide = msgspec.structs.replace(TOY, memory=Memory(on_chip_bytes=10_000, external_bytes_per_second=1e9))
+    plan, found = fastest(wide, graph, quantization, held, order)
+    tried = [
+        estimate(wide, graph, quantization, one, held)["cycles"]
+        for one in (schedule(wide, graph, quantization, held, order, filling) for filling in FILLINGS)
+    ]
+    assert found["cycles"] == min(tried) < tried[0]
+    assert len(plan.contexts) > len(schedule(wide, graph, quantization, held, order).contexts)
+    # what fits at once stays together, whatever single images would gain
+    alone, _ = fastest(wide, graph, quantization, dict.fromkeys(order[1:], 10), order)
+    assert len(alone.contexts) == 1
 
 
 def test_a_layer_that_does_not_fit_streams_its_constants():

@@ -1,4 +1,4 @@
-"""How many cycles one cluster of a target works on each layer, for one image."""
+"""How many cycles one cluster of a target works on each layer for one image, and external memory on bytes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from fractions import Fraction
 
 from mz.compiler.hw_arch import kind_on, limits
+from mz.compiler.summary import packed_bytes
 from mz.graph import (
     AvgPool,
     Conv,
@@ -88,3 +89,13 @@ def cluster_cycles(arch: HwArch, graph: Graph, quantization: Quantization) -> di
             rate = peak_rate(arch, layer, quantization) * limits(arch, kind_on(graph, layer)).speed
             cycles[layer.name] = math.ceil(load / rate)
     return cycles
+
+
+def transfer_cycles(arch: HwArch, size: float) -> int:
+    """Cycles in which external memory moves so many bytes."""
+    return math.ceil(size * arch.clock_mhz * 1e6 / arch.memory.external_bytes_per_second)
+
+
+def tensor_bytes(graph: Graph, quantization: Quantization, name: str) -> int:
+    """Bytes of a tensor of one image; 4-bit values two to a byte."""
+    return packed_bytes(math.prod(graph[name].shape), quantization.tensors[name].bits)

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mz.compiler.cycles import cluster_cycles, peak_rate, work
+from mz.compiler.cycles import cluster_cycles, peak_rate, tensor_bytes, transfer_cycles, work
 from mz.compiler.schedule import Context, Schedule
-from mz.compiler.summary import packed_bytes
 from mz.graph import Graph, Input, Quantization
 from mz.zoo import HwArch
 
@@ -108,13 +107,8 @@ def _facts(context: Context, load: _Load) -> dict[str, Any]:
     }
 
 
-def transfer_cycles(arch: HwArch, size: float) -> int:
-    """Cycles in which external memory moves so many bytes."""
-    return math.ceil(size * arch.clock_mhz * 1e6 / arch.memory.external_bytes_per_second)
-
-
 def _load(arch: HwArch, graph: Graph, quantization: Quantization, context: Context, contexts: int) -> _Load:
-    moved = sum(_tensor_bytes(graph, quantization, name) for name in (*context.reads, *context.writes))
+    moved = sum(tensor_bytes(graph, quantization, name) for name in (*context.reads, *context.writes))
     constants = context.constant_bytes if contexts > 1 else 0
     if not context.fits:  # constants and input rows come from outside whenever they are needed
         (name,) = context.layers
@@ -177,10 +171,6 @@ def _sequential_layers(
             }
         )
     return layers
-
-
-def _tensor_bytes(graph: Graph, quantization: Quantization, name: str) -> int:
-    return packed_bytes(math.prod(graph[name].shape), quantization.tensors[name].bits)
 
 
 def _rows(graph: Graph, name: str) -> int:

@@ -8,13 +8,13 @@ between them in external memory. docs/hardware.md states the model's assumptions
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mz.compiler.clusters import Sharing, share_clusters
-from mz.compiler.cycles import cluster_cycles
+from mz.compiler.cycles import cluster_cycles, tensor_bytes, transfer_cycles
+from mz.compiler.latency import image_cycles
 from mz.compiler.summary import packed_bytes
 from mz.graph import Graph, Input, Layer, Quantization
 from mz.graph.pipeline import pipeline_flows, pipeline_rows
@@ -26,8 +26,8 @@ class Context:
     """Layers that are on the target at once; bytes of an image, or of constants.
 
     reads, writes: tensors that come from external memory and go there. line_buffers: bytes by layer.
-    clusters: by layer. interval: compute cycles from one image to the next; latency: from an image's first row to
-    the last result. fits: whether constants and line buffers fit on chip (only a single layer may not).
+    clusters: by layer. interval: compute cycles from one image to the next; latency: of one image alone. fits: whether
+    constants and line buffers fit on chip (only a single layer may not).
     """
 
     layers: tuple[str, ...]
@@ -65,8 +65,11 @@ def schedule(
     quantization: Quantization,
     constant_bytes: Mapping[str, int],
     order: Sequence[str],
+    filling: float = 1.0,
 ) -> Schedule:
-    """constant_bytes: by layer. order: in which a sequential target runs the layers."""
+    """constant_bytes: by layer. order: in which a sequential target runs the layers. filling: share of the chip's
+    memory up to which contexts are filled; a layer that needs more is alone.
+    """
     cycles = cluster_cycles(arch, graph, quantization)
     if arch.execution == "sequential":
         total = sum(cycles.values())
@@ -80,10 +83,11 @@ def schedule(
     layers = [layer for layer in graph.layers if not layer.host and not isinstance(layer, Input)]
     contexts = []
     while layers:
-        count = _how_many_fit(graph, quantization, constant_bytes, layers, arch.memory.on_chip_bytes)
-        part = subgraph(graph, layers[: max(count, 1)])
-        contexts.append(_context(arch, part, quantization, cycles, constant_bytes, fits=count > 0))
-        layers = layers[max(count, 1) :]
+        room = int(filling * arch.memory.on_chip_bytes)
+        count = max(1, _how_many_fit(graph, quantization, constant_bytes, layers, room))
+        part = subgraph(graph, layers[:count])
+        contexts.append(_context(arch, part, quantization, cycles, constant_bytes))
+        layers = layers[count:]
     return Schedule("dataflow", tuple(cycles), tuple(contexts))
 
 
@@ -138,31 +142,25 @@ def _context(
     quantization: Quantization,
     cycles: Mapping[str, int],
     constant_bytes: Mapping[str, int],
-    fits: bool,
 ) -> Context:
     layers = tuple(layer.name for layer in part.layers if not isinstance(layer, Input))
     interval, sharing = share_clusters({name: cycles[name] for name in layers}, arch.clusters)
+    alone = {name: cycles[name] / len(sharing.get(name, (0,))) for name in layers}
+    transfer = {
+        layer.name: transfer_cycles(arch, tensor_bytes(part, quantization, layer.name))
+        for layer in part.inputs
+    }
+    held = sum(constant_bytes.get(name, 0) for name in layers)
+    buffers = {name: size for name, size in line_buffers(part, quantization).items() if size}
+    assert arch.memory.on_chip_bytes is not None
     return Context(
         layers=layers,
         reads=tuple(layer.name for layer in part.inputs),
         writes=part.outputs,
-        constant_bytes=sum(constant_bytes.get(name, 0) for name in layers),
-        line_buffers={name: size for name, size in line_buffers(part, quantization).items() if size},
+        constant_bytes=held,
+        line_buffers=buffers,
         clusters=sharing,
         interval=interval,
-        latency=_latency(part, cycles, sharing, interval),
-        fits=fits,
+        latency=max(interval, image_cycles(part, alone, transfer)),
+        fits=held + sum(buffers.values()) <= arch.memory.on_chip_bytes,
     )
-
-
-def _latency(part: Graph, cycles: Mapping[str, int], sharing: Sharing, interval: int) -> int:
-    """Rows come in evenly over the interval, and each layer adds the time of one of its rows."""
-    flows = pipeline_flows(part)
-    rows = max(flow.rows for flow in (flows[layer.name] for layer in part.inputs))
-    delay: dict[str, float] = {}
-    for layer in part.layers:
-        row = cycles[layer.name] / len(sharing.get(layer.name, (0,))) / flows[layer.name].rows
-        own = 0.0 if isinstance(layer, Input) else row
-        delay[layer.name] = own + max((delay[name] for name in layer.inputs), default=0.0)
-    ends = [interval * flows[name].end / rows + delay[name] for name in part.outputs]
-    return math.ceil(max(ends, default=0.0))

@@ -38,12 +38,6 @@ class Flow:
     rows: int
     row_values: int
 
-    @property
-    def end(self) -> float:
-        """Rows of the image that must have come in before the tensor's last row is there; above those that there are
-        where it lags behind."""
-        return self.lag + (self.rows - 1) * self.pitch + 1
-
 
 def pipeline_flows(graph: Graph) -> dict[str, Flow]:
     """How the rows of every accelerator tensor come along."""
