@@ -114,17 +114,27 @@ def compile_model(
     *,
     hw_arch: Any,
     out: Path,
+    emit: tuple[str, ...],
     verify: bool,
     data_path: Path | None,
     progress: Any,
     note: Callable[[str], Any],
 ) -> Any:
-    ASKED.append(("compile", (ref, hw_arch, out, verify)))
+    ASKED.append(("compile", (ref, hw_arch, out, verify, emit)))
     _trouble(ref)
     summary = {"macs": 1234567, "layers": [{"name": "fc1"}]}
     checked = {"images": 64, "differences": 0} if verify else None
     files = (out / "net.onnx", out / "net.json", out / "net_compiled.har")
-    return flow_options.CompileResult(archive("compiled"), out / "net_compiled.har", files, summary, checked)
+    memory = {"arena_bytes": 41000, "lower_bound": 40000, "ram_limit_bytes": None}
+    contexts = [{"buffer_bytes": 700}, {"buffer_bytes": 1200}]
+    estimate = {"fps": 275.04, "fps_batch": 1400.6, "batch": 8, "latency_ms": 3.636, "utilization": 0.256}
+    plan = {
+        "memory_plan": memory | {"flash_bytes": 312200, "flash_limit_bytes": 2031616},
+        "estimate": estimate | {"contexts": contexts, "bottlenecks": ["conv1", "conv2"]},
+    }
+    return flow_options.CompileResult(
+        archive("compiled"), out / "net_compiled.har", files, summary, checked, plan
+    )
 
 
 def list_models(glob: str = "*") -> list[dict[str, Any]]:

@@ -174,16 +174,25 @@ def test_eval_emulator_and_json() -> None:
 
 
 def test_compile(flow: list[tuple[str, Any]]) -> None:
-    out = succeed("compile", "net", "--out", "files", "--verify", "--json", "out.json")
-    assert flow[0][1][2:] == (Path("files"), True)
+    out = succeed("compile", "net", "--out", "files", "--verify", "--json", "out.json", "--emit", "qdq")
+    assert flow[0][1][2:] == (Path("files"), True, ("qdq",))
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines == [
-        *("macs 1,234,567", "verify images 64", "verify differences 0"),
+        "macs 1,234,567",
+        "arena bytes 41,000 (bound 40,000, ratio 1.025)",
+        "constant bytes 312,200, flash limit 2,031,616",
+        "contexts 2, line buffers of at most 1,200 bytes",
+        "estimated images/s 275, 1,401 at batch 8",
+        "estimated latency 3.636 ms",
+        "estimated utilization 25.6 %",
+        "bottleneck conv1, conv2",
+        *("verify images 64", "verify differences 0"),
         *("saved files/net.onnx", "saved files/net.json", "saved files/net_compiled.har"),
     ]
     data = json.loads(Path("out.json").read_text())
     assert data["files"][:2] == ["files/net.onnx", "files/net.json"]
     assert data["verify"]["differences"] == 0
+    assert data["estimate"]["fps"] == 275.04
 
 
 def test_info_and_list() -> None:

@@ -135,6 +135,9 @@ def test_compiled_onnx_gives_the_emulators_integers(resnet8_har: Path, tmp_path:
     assert result.verify["differing"] == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "resnet8_fashion.onnx",
+        "resnet8_fashion.qdq.onnx",
+        "resnet8_fashion.weights.bin",
+        "resnet8_fashion.weights.json",
         "resnet8_fashion.json",
         "resnet8_fashion_compiled.har",
     }

@@ -23,7 +23,6 @@ from mz.parser import (
     signal_to_noise_db,
     supported_operators,
 )
-from mz.parser.supported import page
 
 X = ["N", 2, 8, 8]
 NODES = [
@@ -195,11 +194,6 @@ def test_every_operator_and_constraint_is_described() -> None:
     assert rows["Conv"][0].startswith("2-D convolution") and len(rows["Conv"][1]) > 2
     assert all(what and all(limits) for what, limits in rows.values())
     assert all(what and all(limits) for _, what, limits in host_operators())
-
-
-def test_the_page_of_supported_operators_is_current() -> None:
-    found = (Path(__file__).parents[2] / "docs" / "supported-layers.md").read_text()
-    assert found == page(), "run: python -m mz.parser.supported > docs/supported-layers.md"
 
 
 def test_external_data_files(tmp_path: Path) -> None:

@@ -93,13 +93,19 @@ def test_unknown_names_suggest_the_nearest() -> None:
         zoo.load_network("resnet8_fashon")
     with pytest.raises(UserError, match="unknown network 'zz'; there are efficientnet_lite0, "):
         zoo.load_network("zz")
-    with pytest.raises(UserError, match="unknown hw_arch 'mz9'; did you mean 'mz8'"):
+    with pytest.raises(
+        UserError, match="unknown hw_arch 'mz9'; did you mean 'mz8'.*; there are cpu, mcu, mz8"
+    ):
         zoo.load_hw_arch("mz9")
 
 
 def test_hw_archs() -> None:
-    assert zoo.hw_arch_names() == ["mz8", "mz8_layerwise"]
-    by_channel, by_layer = map(zoo.load_hw_arch, zoo.hw_arch_names())
+    assert zoo.hw_arch_names() == ["cpu", "mcu", "mz8", "mz8_layerwise", "mz8l"]
+    by_channel, by_layer, half = map(zoo.load_hw_arch, ("mz8", "mz8_layerwise", "mz8l"))
+    assert (by_channel.clusters, by_channel.memory.on_chip_bytes) == (
+        2 * half.clusters,
+        2 * half.memory.on_chip_bytes,
+    )
     assert by_channel.weight_scale == "per_channel" and by_layer.weight_scale == "per_layer"
     assert by_channel.default_precision == by_layer.default_precision == "a8_w8"
     assert by_layer.weight_bits == by_channel.weight_bits == (4, 8, 16)

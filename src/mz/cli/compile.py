@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=OUTPUT_FOLDER, metavar="DIR", help="Folder for the files (default: MODEL_compiled)."
 )
+@click.option(
+    "--emit",
+    multiple=True,
+    metavar="FORM",
+    help="Form to write: onnx, qdq; may be repeated (default: all that the target has).",
+)
 @click.option("--verify", is_flag=True, help="Run the files on images and compare every output integer.")
 @click.option(
     "--data-path", type=INPUT_PATH, help="Images to verify on (default: the network's own test set)."
@@ -30,6 +36,7 @@ def command(
     ref: ModelRef,
     hw_arch: str | None,
     out: Path | None,
+    emit: tuple[str, ...],
     verify: bool,
     data_path: Path | None,
     console: Console,
@@ -41,12 +48,15 @@ def command(
         ref,
         hw_arch=hw_arch,
         out=out,
+        emit=emit,
         verify=verify,
         data_path=data_path,
         progress=console.progress,
         note=console.note,
     )
     for name, value in _lines(result.summary):
+        console.result(f"  {name:32}{value}")
+    for name, value in _plan_lines(result.plan):
         console.result(f"  {name:32}{value}")
     if result.verify is not None:
         for name, value in _lines(result.verify):
@@ -61,8 +71,36 @@ def command(
             "files": result.files,
             "summary": result.summary,
             "verify": result.verify,
+            **result.plan,
         }
     )
+
+
+def _plan_lines(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a reader wants of the plans at a glance; the JSON has all of them."""
+    if not plan:
+        return
+    memory, found = plan["memory_plan"], plan["estimate"]
+    arena, bound = memory["arena_bytes"], memory["lower_bound"]
+    yield "arena bytes", f"{arena:,} (bound {bound:,}, ratio {arena / max(bound, 1):.3f}){_of(memory, 'ram')}"
+    yield "constant bytes", f"{memory['flash_bytes']:,}{_of(memory, 'flash')}"
+    if contexts := found["contexts"]:
+        buffers = max(context["buffer_bytes"] for context in contexts)
+        yield "contexts", f"{len(contexts)}, line buffers of at most {buffers:,} bytes"
+    batch = f", {_figure(found['fps_batch'])} at batch {found['batch']}" if len(found["contexts"]) > 1 else ""
+    yield "estimated images/s", f"{_figure(found['fps'])}{batch}"
+    yield "estimated latency", f"{_figure(found['latency_ms'])} ms"
+    yield "estimated utilization", f"{100 * found['utilization']:.1f} %"
+    yield "bottleneck", ", ".join(found["bottlenecks"]) or "none"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def _of(memory: Mapping[str, Any], kind: str) -> str:
+    limit = memory[f"{kind}_limit_bytes"]
+    return f", {kind} limit {limit:,}" if limit else ""
 
 
 def _lines(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

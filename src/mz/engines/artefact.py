@@ -1,4 +1,4 @@
-"""Runs a compiled integer ONNX file as it is, or with the tensors of its layers brought to the outside."""
+"""Runs a compiled ONNX file, integer or QDQ, as it is or with the tensors of its layers brought to the outside."""
 
 from __future__ import annotations
 
@@ -62,5 +62,28 @@ class ArtefactSession:
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Real inputs, float32 [N, *shape] by Input layer -> integers of accelerator outputs and of the taps found."""
+        found = self._session.run(list(self._tensors.values()), dict(feeds))
+        return dict(zip(self._tensors, found, strict=True))
+
+
+class QdqSession:
+    """A QDQ file that `mz compile` wrote, run as onnxruntime runs it by itself. layers: whose tensors are wanted."""
+
+    name = "qdq"
+
+    def __init__(self, content: bytes, layers: Iterable[str]) -> None:
+        import onnx
+
+        model = onnx.load_from_string(content)
+        inputs = {entry.name for entry in model.graph.input}
+        self._tensors = {name: f"{name}/dequantized" if name in inputs else name for name in layers}
+        given = {entry.name for entry in model.graph.output}
+        for tensor in self._tensors.values():
+            if tensor not in given:
+                model.graph.output.append(onnx.ValueInfoProto(name=tensor))
+        self._session = open_integer_session(model, [CPU])
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Real inputs, float32 [N, *shape] by Input layer -> dequantized tensors, float32, by layer."""
         found = self._session.run(list(self._tensors.values()), dict(feeds))
         return dict(zip(self._tensors, found, strict=True))

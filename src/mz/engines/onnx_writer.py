@@ -17,7 +17,8 @@ OPSET = 17
 class OnnxWriter:
     """Collects nodes and constants; every method returns the name of the tensor that it made."""
 
-    def __init__(self) -> None:
+    def __init__(self, opset: int = OPSET, ir_version: int = 8) -> None:
+        self.opset, self._ir_version = opset, ir_version
         self._nodes: list[Any] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._initializers: list[Any] = []
@@ -40,6 +41,16 @@ class OnnxWriter:
             self._constants[key] = self._unique(name)
             self._initializers.append(numpy_helper.from_array(array, self._constants[key]))
         return self._constants[key]
+
+    def typed_constant(self, value: np.ndarray, data_type: int, name: str) -> str:
+        """An initializer of an ONNX type that numpy lacks (`onnx.TensorProto.INT4` and the like), from its values."""
+        from onnx import helper
+
+        unique = self._unique(name)
+        self._initializers.append(
+            helper.make_tensor(unique, data_type, value.shape, value.reshape(-1).tolist())
+        )
+        return unique
 
     def node(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """One node of the standard domain with a single output, which gets `name` or a name made from it."""
@@ -79,7 +90,10 @@ class OnnxWriter:
             self._nodes, graph_name, value_infos(inputs), value_infos(outputs), self._initializers
         )
         model = helper.make_model(
-            proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="mz", ir_version=8
+            proto,
+            opset_imports=[helper.make_opsetid("", self.opset)],
+            producer_name="mz",
+            ir_version=self._ir_version,
         )
         for key, value in (metadata or {}).items():
             entry = model.metadata_props.add()

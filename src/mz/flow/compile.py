@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+import mz
 from mz import archive as har
-from mz import data, tasks
+from mz import zoo
 from mz.archive import Archive
 from mz.compiler import summarize
-from mz.compiler.emitters import onnx as onnx_emitter
-from mz.emulator import NumpySession
-from mz.engines.compare import Comparison
-from mz.engines.original import OriginalSession
+from mz.compiler.device import plan_device
+from mz.compiler.emitters import EMITTERS, Source
 from mz.errors import UserError
-from mz.flow.networks import configuration, load, only_input, working_arch
+from mz.flow.networks import load, working_arch
 from mz.flow.optimize import optimize
 from mz.flow.options import CompileResult, ModelRef, Note, OptimizeOptions, Progress, no_note, no_progress
-from mz.optimize import device_input
-
-VERIFY_IMAGES = 64
-_VERIFY_BATCH = 8
+from mz.flow.verify import verify as run_files
 
 
 def compile_model(
@@ -34,21 +28,25 @@ def compile_model(
     *,
     hw_arch: str | None = None,
     out: Path | None = None,
+    emit: Sequence[str] = (),
     verify: bool = False,
     data_path: Path | None = None,
     progress: Progress = no_progress,
     note: Note = no_note,
 ) -> CompileResult:
-    """Writes `<model>.onnx`, `<model>.json` and `<model>_compiled.har` into the folder `out` (`<model>_compiled`).
+    """Writes into the folder `out` (`<model>_compiled`): the forms of the network that `emit` names (all that the
+    hw_arch has), its packed constants with their index, `<model>.json`, and `<model>_compiled.har`.
 
     Stages that the input lacks are run first. Raises UserError where the archive was quantized for another hw_arch, the
-    folder cannot be written, or verification finds a differing integer (then nothing is written).
+    hw_arch does not take the network or has no room for it, the folder cannot be written, or verification finds a
+    differing integer (then nothing is written).
     """
     archive = load(ref, hw_arch=hw_arch, note=note, progress=progress)
+    arch = working_arch(archive, hw_arch)
+    forms = _forms(arch, emit)
     if archive.quantization is None:
         note(f"{archive.name}: not quantized yet, optimizing first")
         archive = optimize(ref, OptimizeOptions(hw_arch=hw_arch), progress=progress, note=note).archive
-    arch = working_arch(archive, hw_arch)
     if arch.name != archive.hw_arch:
         raise UserError(
             f"{archive.name}: was quantized for {archive.hw_arch}, not {arch.name}: "
@@ -56,20 +54,27 @@ def compile_model(
         )
     assert archive.quantization is not None
     graph, params = archive.working_graph, archive.working_params
-    model = onnx_emitter.emit(graph, params, archive.quantization)
+    plan = plan_device(arch, graph, params, archive.quantization)
+    source = Source(archive.name, graph, params, archive.quantization, _metadata(archive, arch))
+    made = {form: EMITTERS[form](source) for form in forms}
     summary = summarize(graph, archive.quantization) | {"hw_arch": arch.name}
-    verdict = _verify(ref, archive, model, data_path, progress) if verify else None
-    artefacts = {
-        f"{archive.name}.onnx": model,
-        f"{archive.name}.json": (json.dumps(summary, indent=1) + "\n").encode(),
+    sections = plan.to_dict()
+    verdict = run_files(ref, archive, made, data_path, progress) if verify else None
+    artefacts = {name: content for files in made.values() for name, content in files.items()}
+    artefacts |= {
+        f"{archive.name}.weights.bin": plan.packed.data,
+        f"{archive.name}.weights.json": _json(plan.packed.index),
+        f"{archive.name}.json": _json({**summary, **sections}),
     }
     compiled = dataclasses.replace(
         archive,
         state="compiled",
         artefacts=artefacts,
-        report=archive.report | {"compile": {"summary": summary, "verify": verdict}},
+        report=archive.report | {"compile": {"summary": summary, "verify": verdict, **sections}},
         history=[e for e in archive.history if e["stage"] != "compile"]
-        + [{"stage": "compile", "settings": {"hw_arch": arch.name, "targets": ["onnx"], "verify": verify}}],
+        + [
+            {"stage": "compile", "settings": {"hw_arch": arch.name, "targets": list(forms), "verify": verify}}
+        ],
     )
     folder = out or Path(f"{archive.name}_compiled")
     path = folder / f"{archive.name}_compiled.har"
@@ -80,46 +85,30 @@ def compile_model(
             file.write(content)
         files.append(folder / name)
     har.write(compiled, path)
-    return CompileResult(compiled, path, (*files, path), summary, verdict)
+    return CompileResult(compiled, path, (*files, path), summary, verdict, sections)
 
 
-def _verify(
-    ref: ModelRef, archive: Archive, model: bytes, data_path: Path | None, progress: Progress
-) -> dict[str, Any]:
-    """Runs the emitted ONNX in plain onnxruntime and the numpy emulator on real images; refuses any difference."""
-    import onnx
+def _forms(arch: zoo.HwArch, asked: Sequence[str]) -> tuple[str, ...]:
+    """The forms to write, each once. Raises UserError for one that the target does not have."""
+    for form in asked:
+        if form not in arch.emit:
+            raise UserError(f"--emit {form}: hw_arch {arch.name} has the forms {', '.join(arch.emit)}")
+    return tuple(dict.fromkeys(asked or arch.emit))
 
-    assert archive.quantization is not None
-    graph = archive.working_graph
-    judge = NumpySession(graph, archive.working_params, archive.quantization)
-    artefact = OriginalSession(onnx.load_from_string(model))
-    feed = only_input(graph)
-    comparison = Comparison()
-    with progress("verify", VERIFY_IMAGES) as advance:
-        for batch in islice(_images(ref, archive, data_path), -(-VERIFY_IMAGES // _VERIFY_BATCH)):
-            feeds = {feed: device_input(archive.input_form, batch)}
-            comparison.update(judge.run(feeds), artefact.run(feeds))
-            advance(len(batch))
-    if comparison.differing:
-        raise UserError(
-            f"{archive.name}.onnx: {comparison.differing} of {comparison.integers} output integers differ from the "
-            f"numpy emulator's on this processor, so nothing was written; first {comparison.first_difference}"
-        )
+
+def _metadata(archive: Archive, arch: zoo.HwArch) -> dict[str, str]:
+    """Where a file comes from; the checksum is that of the integers in the archive, `<name>.q.npz`."""
     return {
-        "images": comparison.images,
-        "integers": comparison.integers,
-        "differing": comparison.differing,
-        "against": "numpy emulator",
+        "mz_version": mz.__version__,
+        "mz_network": archive.name,
+        "mz_hw_arch": arch.name,
+        "mz_weight_scale": arch.weight_scale,
+        "mz_integers_sha256": hashlib.sha256(har.members(archive)[f"{archive.name}.q.npz"]).hexdigest(),
     }
 
 
-def _images(ref: ModelRef, archive: Archive, data_path: Path | None) -> Iterator[np.ndarray]:
-    config = configuration(archive, ref)
-    dataset = data.open_evaluation(config, data_path)
-    dataset = data.subset(dataset, min(VERIFY_IMAGES, len(dataset)))
-    task = tasks.load(config)
-    for images, _ in data.batches(dataset, task.preprocess_batch, _VERIFY_BATCH):
-        yield images
+def _json(data: dict[str, Any]) -> bytes:
+    return (json.dumps(data, indent=1) + "\n").encode()
 
 
 def _make_folder(folder: Path) -> None:

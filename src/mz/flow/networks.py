@@ -144,7 +144,12 @@ def only_input(graph: Graph) -> str:
 
 
 def working_arch(archive: Archive, hw_arch: str | None) -> zoo.HwArch:
-    """The hw_arch in force: the one asked for, else the archive's."""
+    """The hw_arch in force: the one asked for, else the archive's, which must then be one of the zoo."""
+    if hw_arch is None and archive.hw_arch not in zoo.hw_arch_names():
+        raise UserError(
+            f"{archive.name}: was made for hw_arch {archive.hw_arch}, a file that is not in the zoo: "
+            "name it by --hw-arch"
+        )
     return zoo.load_hw_arch(hw_arch or archive.hw_arch)
 
 

@@ -20,7 +20,7 @@ from mz.flow.options import (
     no_note,
     no_progress,
 )
-from mz.flow.recipe import Plan, in_force, plan_recipe, script_settings
+from mz.flow.recipe import Plan, check_target, in_force, plan_recipe, script_settings
 from mz.script import render
 
 
@@ -38,6 +38,7 @@ def optimize(
     settings = script_settings(options.script or zoo.script_path(config), archive.graph)
     archive = dataclasses.replace(archive, graph=with_output_activations(archive.graph, settings.changes))
     plan = plan_recipe(arch, settings, options)
+    check_target(arch, archive.graph, plan)
     if plan.refused and not options.allow_fallback:
         return OptimizeResult(archive, plan.refused, {})
 

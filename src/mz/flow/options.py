@@ -142,8 +142,11 @@ class EvalResult:
 
 @dataclass(frozen=True, slots=True)
 class CompileResult:
+    """plan: the sections `memory_plan`, `schedule` and `estimate` of the archive (docs/archive.md)."""
+
     archive: Archive
     har: Path
     files: tuple[Path, ...]
     summary: dict[str, Any] = field(default_factory=dict)
     verify: dict[str, Any] | None = None
+    plan: dict[str, Any] = field(default_factory=dict)

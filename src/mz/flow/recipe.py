@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mz import script, zoo
+from mz.compiler.hw_arch import check_precisions
+from mz.compiler.limits import check_room
 from mz.errors import UserError
 from mz.flow.options import OptimizeOptions, Step
 from mz.graph import Graph, Precision
@@ -102,6 +104,22 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
         equalization_note=why,
         dead_channels=settings.dead_channels or ("disabled" if plain else "allowed"),
     )
+
+
+def check_target(arch: zoo.HwArch, graph: Graph, plan: Plan) -> None:
+    """Raises UserError, naming layers, for what the target does not take of the network as the plan quantizes it, and
+    where it cannot have room for it.
+    """
+    wanted = {layer.name: plan.recipe.precision_of(layer.name) for layer in graph.layers if not layer.host}
+    check_precisions(arch, graph, wanted)
+    if plan.four_bit_share:
+        named = plan.recipe.layer_precisions
+        wanted |= {
+            name: Precision(was.activation_bits, 4) for name, was in wanted.items() if name not in named
+        }
+        check_precisions(arch, graph, wanted)
+    if not plan.settings.changes:  # they may make the network smaller
+        check_room(arch, graph, wanted)
 
 
 def in_force(parsed: Graph, plan: Plan, recipe: Recipe, count: int) -> ScriptSettings:

@@ -39,9 +39,19 @@ class Flow:
     row_values: int
 
 
+def pipeline_flows(graph: Graph) -> dict[str, Flow]:
+    """How the rows of every accelerator tensor come along."""
+    flows: dict[str, Flow] = {}
+    for layer in graph.layers:
+        if not layer.host:
+            inputs = [flows[name] for name in layer.inputs]
+            flows[layer.name] = _flow(layer, inputs, max((flow.lag for flow in inputs), default=0.0))
+    return flows
+
+
 def pipeline_rows(graph: Graph) -> dict[str, tuple[int, ...]]:
     """For every accelerator layer, how many rows it keeps of each of its inputs."""
-    flows: dict[str, Flow] = {}
+    flows = pipeline_flows(graph)
     kept: dict[str, tuple[int, ...]] = {}
     for layer in graph.layers:
         if layer.host:
@@ -53,7 +63,6 @@ def pipeline_rows(graph: Graph) -> dict[str, tuple[int, ...]]:
         kept[layer.name] = tuple(
             min(flow.rows, need + wait) for flow, need, wait in zip(inputs, own, waiting, strict=True)
         )
-        flows[layer.name] = _flow(layer, inputs, lag)
     return kept
 
 

@@ -1,4 +1,4 @@
-"""The page docs/supported-layers.md, written from the parser's own rules: `python -m mz.parser.supported` prints it."""
+"""The operators on the page docs/supported-layers.md, by the parser's rules; `mz.compiler.supported` adds the rest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mz.parser.rules import Row, host_operators, supported_operators
 
 HEAD = f"""# Supported operators
 
-Written by `python -m mz.parser.supported` from the rules that the parser itself goes by.
+Written by `python -m mz.compiler.supported` from the rules that parser and targets themselves go by.
 Opsets {OPSETS[0]} to {OPSETS[-1]}; the batch may be open or 1.
 
 Whatever depends on constants and shapes alone is computed while parsing and needs no rule: weights behind Constant,
@@ -35,7 +35,7 @@ detectors), with all that follows; and reshapes, activations and constants that 
 
 
 def page() -> str:
-    """The whole page in Markdown."""
+    """What the parser takes, in Markdown."""
     rows = supported_operators()
     inside = [row for row in rows if row[0] != "Softmax"]
     outside = sorted([*host_operators(), *(row for row in rows if row[0] == "Softmax")])
@@ -53,7 +53,3 @@ def _table(rows: Iterable[Row]) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").rstrip(".")
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -17,6 +17,7 @@ from mz.zoo.telling import Note, Progress, no_note, no_progress
 from mz.zoo.validate import convert
 
 T = TypeVar("T", bound=msgspec.Struct)
+_FEW = 10
 
 
 def load_network(name_or_path: str | Path) -> NetworkConfig:
@@ -37,8 +38,8 @@ def _load(name_or_path: str | Path, folder: str, names: list[str], noun: str, ki
     if isinstance(name_or_path, Path) or text.endswith((".yaml", ".yml")) or "/" in text:
         return convert(resolve(Path(text)), kind)
     if text not in names:
-        hint = nearest(text, names) or f"; there are {', '.join(names)}"
-        raise UserError(f"unknown {noun} {text!r}{hint}")
+        hint, listed = nearest(text, names), f"; there are {', '.join(names)}"
+        raise UserError(f"unknown {noun} {text!r}{hint}{listed if not hint or len(names) < _FEW else ''}")
     return convert(resolve(config_root() / folder / f"{text}.yaml"), kind)
 
 

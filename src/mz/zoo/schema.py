@@ -313,13 +313,78 @@ class NetworkConfig(Section, frozen=True):
 
 
 Bits = Literal[4, 8, 16]
+PositiveNumber = Annotated[float, Meta(gt=0)]
+LayerKind = Literal[
+    "conv",
+    "depthwise",
+    "deconv",
+    "dense",
+    "activation",
+    "add",
+    "sub",
+    "mul",
+    "maxpool",
+    "avgpool",
+    "global_avgpool",
+    "concat",
+    "slice",
+    "pad",
+    "reshape",
+    "transpose",
+    "resize",
+]
+"""Kinds of layers that targets tell apart; `depthwise` is a convolution with one input channel a group."""
+
+Form = Literal["onnx", "qdq", "c"]
+"""Forms of a compiled network: integer ONNX, QDQ ONNX, C source."""
+
+
+class LayerLimits(Section, frozen=True):
+    """What a target does not do for one kind of layer.
+
+    activation_bits, weight_bits: the formats that it takes (none given: the target's).
+    speed: share of the target's usual rate that this kind reaches.
+    reason: why, as the end of "the target takes ... because"; remedy: what the user can do.
+    """
+
+    supported: bool = True
+    activation_bits: tuple[Bits, ...] | None = None
+    weight_bits: tuple[Bits, ...] | None = None
+    speed: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    reason: str = ""
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        limited = not self.supported or self.activation_bits is not None or self.weight_bits is not None
+        if limited and not (self.reason and self.remedy):
+            raise ValueError("a limit needs a reason and a remedy, for the message that names it")
+
+
+class Memory(Section, frozen=True):
+    """Bytes, and bytes a second.
+
+    on_chip_bytes: dataflow: what weights and line buffers share. external_bytes_per_second: of the memory that holds
+    everything else; sequential: of the one that weights are read from.
+    ram_bytes, flash_bytes: limits, where there are any; reserved_*: of them for code, stack and the application.
+    """
+
+    external_bytes_per_second: PositiveNumber
+    on_chip_bytes: Positive | None = None
+    ram_bytes: Positive | None = None
+    flash_bytes: Positive | None = None
+    reserved_ram_bytes: NotNegative = 0
+    reserved_flash_bytes: NotNegative = 0
 
 
 class HwArch(Section, frozen=True):
-    """A target: which number formats it takes.
+    """A target: its number formats, what it computes a cycle, its memories, what is compiled for it.
 
     weight_scale: one scale for each output channel, or one for the layer.
     default_precision: of layers that no script mentions, as in `a8_w8`.
+    execution: `dataflow` (all layers at once, rows stream through) or `sequential` (layer after layer).
+    macs_per_cycle: of one cluster, by bits of the layer's input and weights. lanes: how these lie side by side,
+    [products of one sum, output channels]; a layer that does not fill the last of them pays for them all the same.
+    values_per_cycle: of one cluster, for layers that multiply no weights. layers: by kind, what differs from all this.
     """
 
     name: str
@@ -327,6 +392,15 @@ class HwArch(Section, frozen=True):
     weight_bits: tuple[Bits, ...]
     weight_scale: Literal["per_channel", "per_layer"]
     default_precision: str
+    execution: Literal["dataflow", "sequential"]
+    clock_mhz: PositiveNumber
+    macs_per_cycle: dict[str, PositiveNumber]
+    values_per_cycle: PositiveNumber
+    memory: Memory
+    emit: tuple[Form, ...]
+    clusters: Positive = 1
+    lanes: tuple[Positive, Positive] = (1, 1)
+    layers: dict[LayerKind, LayerLimits] = {}
     description: str = ""
 
     def __post_init__(self) -> None:
@@ -336,3 +410,10 @@ class HwArch(Section, frozen=True):
                 f"default_precision {self.default_precision!r} is not a<bits>_w<bits> with bits "
                 "of activation_bits and weight_bits"
             )
+        wanted = {f"a{a}_w{w}" for a in self.activation_bits for w in self.weight_bits}
+        if missing := sorted(wanted - set(self.macs_per_cycle)):
+            raise ValueError(f"macs_per_cycle says nothing of {', '.join(missing)}")
+        if self.execution == "dataflow" and self.memory.on_chip_bytes is None:
+            raise ValueError("a dataflow target needs memory.on_chip_bytes")
+        if self.execution == "sequential" and self.clusters != 1:
+            raise ValueError("a sequential target runs one layer at a time and has one cluster")

@@ -87,9 +87,15 @@ def _keys(where: str, data: Any, info: inspect.Type) -> KeyPath:
 def _converts(value: Any, info: inspect.Type | None) -> bool:
     if isinstance(info, inspect.VarTupleType) and isinstance(value, list):
         return all(_converts(item, info.item_type) for item in value)
-    if isinstance(info, inspect.IntType):
+    if isinstance(info, inspect.StructType):
+        try:
+            msgspec.convert(value, info.cls)
+        except msgspec.ValidationError:
+            return False
+        return True
+    if isinstance(info, inspect.IntType | inspect.FloatType):
         return (
-            type(value) is int
+            (type(value) is int or (isinstance(info, inspect.FloatType) and type(value) is float))
             and (info.gt is None or value > info.gt)
             and (info.ge is None or value >= info.ge)
         )

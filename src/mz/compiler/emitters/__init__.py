@@ -1,1 +1,38 @@
-"""One file per form of deployable artefact."""
+"""One file per form of deployable artefact, and the table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mz.compiler.emitters import onnx, qdq
+from mz.graph import Graph, Params, Quantization
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an emitter writes files of. metadata: where it all comes from, for files that have a place for it."""
+
+    name: str
+    graph: Graph
+    params: Params
+    quantization: Quantization
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+Emitter = Callable[[Source], dict[str, bytes]]
+"""The files of a form, by relative path; the same source gives the same bytes."""
+
+
+def _onnx(source: Source) -> dict[str, bytes]:
+    model = onnx.emit(source.graph, source.params, source.quantization, source.metadata)
+    return {f"{source.name}.onnx": model}
+
+
+def _qdq(source: Source) -> dict[str, bytes]:
+    model = qdq.emit(source.graph, source.params, source.quantization, source.metadata)
+    return {f"{source.name}.qdq.onnx": model}
+
+
+EMITTERS: dict[str, Emitter] = {"onnx": _onnx, "qdq": _qdq}
+"""By form, as the `emit` key of hw_archs and the option --emit name them."""

@@ -6,10 +6,18 @@ point and bits stand in the model's metadata under `mz_outputs`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mz.engines.lower_integer import integer_model
 from mz.graph import Graph, Params, Quantization
 
 
-def emit(graph: Graph, params: Params, quantization: Quantization) -> bytes:
-    """The serialized model. The same graph gives the same bytes."""
-    return bytes(integer_model(graph, params, quantization).SerializeToString(deterministic=True))
+def emit(
+    graph: Graph, params: Params, quantization: Quantization, metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """The serialized model; the same graph gives the same bytes. metadata: more for its `metadata_props`."""
+    model = integer_model(graph, params, quantization)
+    for key, value in (metadata or {}).items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    return bytes(model.SerializeToString(deterministic=True))
