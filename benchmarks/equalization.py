@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from judging import Bench, networks, open_bench
-
 from mz import script, zoo
 from mz.flow.full_precision import Passes, full_precision
 from mz.flow.integers import quantize_network
@@ -71,9 +70,7 @@ def levels(name: str) -> tuple[int, ...]:
 
 
 def integers(bench: Bench, passes: Passes, plan: Any) -> dict[str, Any]:
-    result = quantize_network(
-        passes.graph, passes.params, passes.images, passes.recipe, plan, no_progress
-    )
+    result = quantize_network(passes.graph, passes.params, passes.images, passes.recipe, plan, no_progress)
     return bench.judge(passes.graph, passes.params, result.quantization)
 
 
@@ -83,7 +80,10 @@ def tables() -> str:
     lines: list[str] = []
     for arch, scale in ARCHS.items():
         lines += ["", f"One weight scale {scale} (`{arch}`):", ""]
-        lines += [f"| network | level | {' | '.join(METHODS)} | auto took |", "|---" * (len(METHODS) + 3) + "|"]
+        lines += [
+            f"| network | level | {' | '.join(METHODS)} | auto took |",
+            "|---" * (len(METHODS) + 3) + "|",
+        ]
         for rows in found:
             for level in sorted({row["level"] for row in rows}):
                 wanted = [row for row in rows if (row["hw_arch"], row["level"]) == (arch, level)]

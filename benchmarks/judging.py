@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from zoo import DATA_OF
 
 from mz import data, tasks, zoo
 from mz.archive import Archive
@@ -20,6 +19,7 @@ from mz.flow.networks import configuration, only_input, parse
 from mz.flow.options import ModelRef
 from mz.graph import Graph, Params, Quantization
 from mz.report.statistics import SnrMeter
+from zoo import DATA_OF
 
 BUNDLED = ("resnet8_fashion", "mobilenet_v2_fashion", "mobilenet_v3_fashion")
 
@@ -85,8 +85,11 @@ def _runner(graph: Graph, params: Params, quantization: Quantization | None) -> 
     return lambda feeds: integers.restore(engine.run(feeds))
 
 
-def open_bench(name: str, folder: Path | None, calibrate: int, judge: int) -> Bench:
-    """At most `calibrate` and `judge` images, evenly spaced over their halves."""
+def open_bench(name: str, folder: Path | None, calibrate: int, judge: int, *, whole: bool = False) -> Bench:
+    """At most `calibrate` and `judge` images, evenly spaced over their halves.
+
+    whole: nothing is learnt from the calibration images, so that all images may be judged.
+    """
     archive = parse(ModelRef(model=name))
     config = configuration(archive, ModelRef(model=name))
     task = tasks.load(config)
@@ -94,9 +97,10 @@ def open_bench(name: str, folder: Path | None, calibrate: int, judge: int) -> Be
         seen, unseen = data.open_calibration(config), data.open_evaluation(config)
     else:
         assert folder is not None, f"{name}: name the folder of data sets by --data"
-        whole = data.open_evaluation(config, folder / DATA_OF[name][0])
-        places = np.arange(len(whole))
-        seen, unseen = whole.take(places[::2]), whole.take(places[1::2])
+        images = data.open_evaluation(config, folder / DATA_OF[name][0])
+        places = np.arange(len(images))
+        seen = images.take(places[::2])
+        unseen = images if whole else images.take(places[1::2])
     calibration = open_set(
         data.subset(seen, min(calibrate, len(seen))), task, only_input(archive.graph), batch_size=16
     )
