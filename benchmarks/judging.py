@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +42,26 @@ class Bench:
     judged: data.Dataset
     metric: str
 
-    def batches(self) -> Iterator[tuple[np.ndarray, Any]]:
-        size = batch_size(self.archive.graph)
-        return data.batches(self.judged, self.task.preprocess_batch, size)
+    @cached_property
+    def expected(self) -> list[tuple[np.ndarray, Any, list[np.ndarray]]]:
+        """The judged images batch by batch, what is known of them, and the parsed network's outputs."""
+        graph = self.archive.graph
+        reference, feed = FloatSession(graph, self.archive.params), only_input(graph)
+        found = []
+        for images, about in data.batches(self.judged, self.task.preprocess_batch, batch_size(graph)):
+            outputs = reference.run({feed: images})
+            found.append((images, about, [outputs[name] for name in graph.outputs]))
+        return found
 
     def judge(self, graph: Graph, params: Params, quantization: Quantization | None = None) -> dict[str, Any]:
         """The metric in %, its loss against the parsed network in points with the paired 95 % interval, agreement with
         it in %, and the signal-to-noise ratio of the outputs in dB, all on the judged images.
         """
-        reference = FloatSession(self.archive.graph, self.archive.params)
-        tried = _runner(graph, params, quantization)
-        feed = only_input(self.archive.graph)
+        tried, feed = _runner(graph, params, quantization), only_input(self.archive.graph)
         float_eval, other_eval, snr = self.task.evaluator(), self.task.evaluator(), SnrMeter()
         part = whole = 0.0
-        for images, about in self.batches():
-            expected, found = reference.run({feed: images}), tried({feed: images})
-            ours = [expected[name] for name in self.archive.graph.outputs]
+        for images, about, ours in self.expected:
+            found = tried({feed: images})
             theirs = [found[name] for name in graph.outputs]
             for one, other in zip(ours, theirs, strict=True):
                 snr.update(one, other)

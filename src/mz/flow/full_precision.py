@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -67,7 +68,9 @@ def full_precision(
     _input_passes(passes, plan, preprocessing, cost)
     _structure_passes(passes, plan, cost)
     _weight_passes(passes, plan, cost)
-    passes.recipe = _recipe_of(passes, graph, plan.recipe)
+    outputs = [change for change in plan.settings.changes if isinstance(change, OutputActivation)]
+    added = {name for change in outputs for name in optimize.added_activations(graph, change.function)}
+    passes.recipe = _recipe_of(passes, set(graph.by_name) - added, plan.recipe)
     _equalize(passes, plan, progress)
     return passes
 
@@ -179,14 +182,14 @@ def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
     passes.steps.append(step)
 
 
-def _recipe_of(passes: Passes, parsed: Graph, recipe: Recipe) -> Recipe:
+def _recipe_of(passes: Passes, parsed: Collection[str], recipe: Recipe) -> Recipe:
     """The recipe for the changed graph: layers that went are forgotten, new ones have the precision of what they read,
     and an input of pixels has exactly their range.
     """
     present = passes.graph.by_name
     precisions = {name: value for name, value in recipe.layer_precisions.items() if name in present}
     for layer in passes.graph.layers:
-        if layer.name not in parsed.by_name and layer.name not in precisions and layer.inputs:
+        if layer.name not in parsed and layer.name not in precisions and layer.inputs:
             precisions[layer.name] = precisions.get(layer.inputs[0], recipe.precision)
     ranges = {name: value for name, value in recipe.layer_ranges.items() if name in present}
     if passes.form:

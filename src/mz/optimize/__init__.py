@@ -10,7 +10,7 @@ from mz.optimize.channels import Channels, channel_classes
 from mz.optimize.equalization import MAX_SCALE, METHODS, EqualizationReport, equalize
 from mz.optimize.input_form import InputForm, device_input
 from mz.optimize.inputs import convert_input, fold_normalization, resize_input
-from mz.optimize.output_activation import change_output_activation
+from mz.optimize.output_activation import added_activations, change_output_activation
 from mz.optimize.peaks import Peaks, find_peaks
 from mz.optimize.rescaling import rescale
 from mz.optimize.squeeze_excite import SqueezeExcite, find_squeeze_excite
@@ -29,6 +29,7 @@ __all__ = [
     "TseReport",
     "WeightClippingReport",
     "absorb_bias",
+    "added_activations",
     "change_output_activation",
     "channel_classes",
     "clip_weights",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from mz.errors import UserError
 from mz.graph import Precision
 from mz.script import algorithms, changes, published
-from mz.script.grammar import Name, Statement
+from mz.script.grammar import Name, Statement, Value
 from mz.script.settings import COMPRESSION_LEVELS, OPTIMIZATION_LEVELS, ScriptSettings
 from mz.script.values import (
     NOT_CARRIED,
@@ -24,6 +24,7 @@ from mz.script.values import (
     pair,
     share,
     unknown,
+    whole,
     word,
 )
 
@@ -74,7 +75,7 @@ def _configuration(statement: Statement, layer_names: list[str], settings: Scrip
 
 
 def _calibration(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
-    arguments(statement, ("calibration",), ("batch_size", "calibset_size"))
+    arguments(statement, ("calibration",), ("batch_size", "calibset_size"), may_be_empty=True)
     if "batch_size" in statement.kwargs:
         settings.calib_batch_size = count(statement, "batch_size")
     if "calibset_size" in statement.kwargs:
@@ -90,8 +91,11 @@ def _quantization_param(statement: Statement, layer_names: list[str], settings: 
     for key in statement.kwargs:
         if reason := published.REFUSED_QUANTIZATION.get(key):
             raise statement.error(f"{statement.name}: argument {key!r} {NOT_CARRIED}: {reason}")
-    carried = ("precision_mode", "force_range_out")
-    arguments(statement, ("layers",), (*carried, *published.NOTED_QUANTIZATION))
+    carried = ("precision_mode", "force_range_out", "force_range_in")
+    arguments(statement, ("layers",), (*carried, "force_range_index", *published.NOTED_QUANTIZATION))
+    if _are_output_layers(statement.args[0]):
+        settings.notes.append(f"{statement.place}: {published.OUTPUT_LAYER}: {published.NOTED_OUTPUT_LAYER}")
+        return
     selected = layers(statement, statement.args[0], layer_names)
     for key, reason in published.NOTED_QUANTIZATION.items():
         if key in statement.kwargs:
@@ -101,6 +105,17 @@ def _quantization_param(statement: Statement, layer_names: list[str], settings: 
     if "force_range_out" in statement.kwargs:
         low, high = pair(statement, "force_range_out")
         settings.activation_ranges.update(dict.fromkeys(selected, ("manual", low, high)))
+    if "force_range_in" in statement.kwargs:
+        low, high = pair(statement, "force_range_in")
+        place = whole(statement, "force_range_index") if "force_range_index" in statement.kwargs else 0
+        settings.input_ranges.update({(name, place): (low, high) for name in selected})
+
+
+def _are_output_layers(selection: Value) -> bool:
+    """Whether the names and globs are all of places where the published flow lets tensors out."""
+    items = selection if isinstance(selection, list) else [selection]
+    texts = [item.text if isinstance(item, Name) else getattr(item, "pattern", "") for item in items]
+    return bool(texts) and all(text.rpartition("/")[2].startswith(published.OUTPUT_LAYER) for text in texts)
 
 
 def _precision(statement: Statement) -> Precision:
