@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from mz import optimize
-from mz.errors import UserError
 from mz.flow.calibration import CalibrationSet
 from mz.flow.equalize import IMAGES, run_equalization
+from mz.flow.input_order import check_input_order
 from mz.flow.options import Progress, Step
 from mz.flow.recipe import Plan
 from mz.graph import Graph, Params
@@ -92,11 +90,11 @@ def _input_passes(passes: Passes, plan: Plan, preprocessing: Preprocessing, cost
     changes = [change for change in plan.settings.changes if not isinstance(change, OutputActivation)]
     if not changes:
         return
+    check_input_order(changes, preprocessing)
     done = []
     for change in changes:
         options: dict[str, Any] = {"name": change.name, "source": change.input}
         if isinstance(change, Normalization):
-            _check_normalization(change, preprocessing)
             options |= {"mean": change.mean, "std": change.std}
             result = optimize.fold_normalization(passes.graph, passes.params, **options)
         elif isinstance(change, InputConversion):
@@ -108,10 +106,6 @@ def _input_passes(passes: Passes, plan: Plan, preprocessing: Preprocessing, cost
         passes.graph, passes.params, form = result
         passes.form = [*passes.form, *form]
         done.append(change.name)
-    if not any(isinstance(change, Normalization) for change in changes) and not _is_raw(preprocessing):
-        raise UserError(
-            f"{done[0]}: the network takes normalized values, which are no pixels: put a normalization before it"
-        )
     passes.images = dataclasses.replace(passes.images, adapt=partial(device_input, passes.form))
     device = passes.graph.inputs[0]
     db = cost.of(passes)
@@ -119,20 +113,6 @@ def _input_passes(passes: Passes, plan: Plan, preprocessing: Preprocessing, cost
         f"{', '.join(done)}: the device takes 0..255 in the shape {list(device.shape)}, float output {db} dB"
     )
     passes.done("input", note, {"form": list(passes.form), "float_db": db})
-
-
-def _is_raw(preprocessing: Preprocessing) -> bool:
-    return set(preprocessing.mean) == {0.0} and set(preprocessing.std) == {1.0}
-
-
-def _check_normalization(change: Normalization, preprocessing: Preprocessing) -> None:
-    for key in ("mean", "std"):
-        asked, given = getattr(change, key), np.broadcast_to(getattr(preprocessing, key), len(change.mean))
-        if not np.allclose(asked, given, rtol=1e-4, atol=1e-4):
-            raise UserError(
-                f"{change.name}: {key} {list(asked)} is not that of the network's preprocessing, "
-                f"{[float(value) for value in given]}: the network takes over what the host did, and no other"
-            )
 
 
 def _structure_passes(passes: Passes, plan: Plan, cost: _Cost) -> None:
