@@ -61,7 +61,7 @@ def test_functions_of_one_output_and_of_all(function) -> None:
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("before", FUNCTIONS)
 def test_what_was_there_is_exchanged_and_the_same_thing_twice_is_once(function, before) -> None:
-    graph, params = heads()
+    graph, _ = heads()
     name = graph.outputs[0]
     earlier = change_output_activation(graph, function=before, layer=name)
     once = change_output_activation(earlier, function=function, layer=name)
