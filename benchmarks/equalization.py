@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,17 @@ HIGHER_LEVEL = ("efficientnet_lite0", "mobilenet_v1_0.25")
 """Networks that are measured at optimization level 1 too, without equalization and with mz's own choice."""
 
 
-def measure(name: str, bench: Bench) -> list[dict[str, Any]]:
+def measure(name: str, bench: Bench, methods: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
     for arch in ARCHS:
-        for method, arguments in METHODS.items():
+        for method in methods:
             began = time.monotonic()
             settings = script.apply(
-                script.parse_script(f"pre_quantization_optimization(equalization, {arguments})"), []
+                script.parse_script(f"pre_quantization_optimization(equalization, {METHODS[method]})"), []
             )
-            options = [OptimizeOptions(optimization_level=level, hw_arch=arch) for level in levels(name, method)]
+            options = [
+                OptimizeOptions(optimization_level=level, hw_arch=arch) for level in levels(name, method)
+            ]
             plans = [plan_recipe(zoo.load_hw_arch(arch), settings, option) for option in options]
             archive = bench.archive
             passes = full_precision(
@@ -87,7 +90,9 @@ def tables() -> str:
         for rows in found:
             for level in sorted({row["level"] for row in rows}):
                 wanted = [row for row in rows if (row["hw_arch"], row["level"]) == (arch, level)]
-                by_method = {row["method"]: f"{row['snr_db']:.1f} dB, {row['lost'][0]:+.2f}" for row in wanted}
+                by_method = {
+                    row["method"]: f"{row['snr_db']:.1f} dB, {row['lost'][0]:+.2f}" for row in wanted
+                }
                 cells = [by_method.get(method, "") for method in METHODS]
                 lines.append(
                     f"| {rows[0]['network']} | {level} | {' | '.join(cells)} | {wanted[-1]['chosen']} |"
@@ -102,12 +107,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of data sets")
     parser.add_argument("--calibrate", type=int, default=64, help="images to calibrate on")
     parser.add_argument("--judge", type=int, default=500, help="images to judge on")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     if not options.table:
         for name in options.networks or networks(options.data):
-            rows = measure(name, open_bench(name, options.data, options.calibrate, options.judge))
+            bench = open_bench(name, options.data, options.calibrate, options.judge)
+            rows = measure(name, bench, options.methods)
             (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
     print(tables())
 

@@ -87,8 +87,9 @@ def run_equalization(
                 reports[name] = report.to_dict() | {"absorbed": absorbed.to_dict()["layers"]}
                 measure(name, (changed, scaled))
                 tried = [name] if asked.bias_absorption == "enabled" else [*tried, name]
+    required = asked.policy == "enabled"  # what is only allowed may be left, and the recipe is honoured
     if not tried:
-        return graph, params, Step("equalization", True, False, "no channel can be scaled"), {}
+        return graph, params, Step("equalization", required, False, "no channel can be scaled"), {}
     best = max(tried, key=lambda name: found[name])
     if asked.policy == "allowed" and (judged[best] - judged["none"]).min() < MARGIN_DB:
         best = "none"
@@ -100,7 +101,7 @@ def run_equalization(
         return (
             graph,
             params,
-            Step("equalization", True, False, f"brings nothing here ({measured})"),
+            Step("equalization", required, False, f"brings nothing here ({measured})"),
             described,
         )
     described["float_db"] = round(folds[0][1].float_db(*networks[best]), 1)

@@ -70,8 +70,7 @@ def _flavor(statement: Statement, layer_names: list[str], settings: ScriptSettin
 
 
 def _configuration(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
-    carried = {"calibration": _calibration, "compression_params": _compression}
-    _algorithm(statement, layer_names, settings, carried, published.NOTED_CONFIGURATIONS, {})
+    _algorithm(statement, layer_names, settings, CONFIGURATIONS, published.NOTED_CONFIGURATIONS, {})
 
 
 def _calibration(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
@@ -87,12 +86,14 @@ def _compression(statement: Statement, layer_names: list[str], settings: ScriptS
     settings.four_bit_ratio = share(statement, "auto_4bit_weights_ratio")
 
 
+QUANTIZATION_ARGUMENTS = ("precision_mode", "force_range_out", "force_range_in", "force_range_index")
+
+
 def _quantization_param(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
     for key in statement.kwargs:
         if reason := published.REFUSED_QUANTIZATION.get(key):
             raise statement.error(f"{statement.name}: argument {key!r} {NOT_CARRIED}: {reason}")
-    carried = ("precision_mode", "force_range_out", "force_range_in")
-    arguments(statement, ("layers",), (*carried, "force_range_index", *published.NOTED_QUANTIZATION))
+    arguments(statement, ("layers",), (*QUANTIZATION_ARGUMENTS, *published.NOTED_QUANTIZATION))
     if _are_output_layers(statement.args[0]):
         settings.notes.append(f"{statement.place}: {published.OUTPUT_LAYER}: {published.NOTED_OUTPUT_LAYER}")
         return
@@ -130,35 +131,39 @@ def _precision(statement: Statement) -> Precision:
 
 
 def _pre_quantization(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
-    carried: dict[str, Command] = {
-        "activation_clipping": algorithms.activation_clipping,
-        "weights_clipping": algorithms.weights_clipping,
-        "equalization": algorithms.equalization,
-        "se_optimization": algorithms.se_optimization,
-        "pruning": algorithms.pruning,
-        "sparsity": algorithms.sparsity,
-        "dead_channels_removal": algorithms.dead_channels,
-        "zero_static_channels": algorithms.dead_channels,
-        "global_avgpool_reduction": algorithms.avgpool_reduction,
-    }
     _algorithm(
         statement,
         layer_names,
         settings,
-        carried,
+        PRE_QUANTIZATION,
         published.NOTED_ALGORITHMS,
         published.REFUSED_ALGORITHMS,
     )
 
 
 def _post_quantization(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
-    carried: dict[str, Command] = {
-        "bias_correction": algorithms.bias_correction,
-        "finetune": algorithms.finetune,
-        "adaround": algorithms.adaround,
-    }
-    _algorithm(statement, layer_names, settings, carried, {}, published.REFUSED_ALGORITHMS)
+    _algorithm(statement, layer_names, settings, POST_QUANTIZATION, {}, published.REFUSED_ALGORITHMS)
 
+
+CONFIGURATIONS: dict[str, Command] = {"calibration": _calibration, "compression_params": _compression}
+
+PRE_QUANTIZATION: dict[str, Command] = {
+    "activation_clipping": algorithms.activation_clipping,
+    "weights_clipping": algorithms.weights_clipping,
+    "equalization": algorithms.equalization,
+    "se_optimization": algorithms.se_optimization,
+    "pruning": algorithms.pruning,
+    "sparsity": algorithms.sparsity,
+    "dead_channels_removal": algorithms.dead_channels,
+    "zero_static_channels": algorithms.dead_channels,
+    "global_avgpool_reduction": algorithms.avgpool_reduction,
+}
+
+POST_QUANTIZATION: dict[str, Command] = {
+    "bias_correction": algorithms.bias_correction,
+    "finetune": algorithms.finetune,
+    "adaround": algorithms.adaround,
+}
 
 COMMANDS: dict[str, Command] = {
     "model_optimization_flavor": _flavor,

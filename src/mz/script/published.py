@@ -70,7 +70,7 @@ NOTED_ALGORITHMS: dict[str, str] = {
 """Algorithms that are read and noted, whatever they ask for."""
 
 REFUSED_ALGORITHMS: dict[str, str] = {
-    "decompose_conv_factor": "weights of 16 bits do what it does: quantization_param(..., precision_mode=a8_w16)",
+    "decompose_conv_factor": "one convolution with 16-bit weights says more than two of 8: precision_mode=a8_w16",
     "defuse": _PLACEMENT,
     "ew_add_fusing": "an addition is a layer of its own, with integers of its own",
     "quantization_groups": "a layer has one weight scale, or one for each output channel, as the hw_arch says",
