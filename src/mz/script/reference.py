@@ -28,15 +28,9 @@ def _lines() -> Iterator[str]:
         {},
     )
     yield from _table(
-        "algorithm of `pre_quantization_optimization`",
-        commands.PRE_QUANTIZATION,
+        "algorithm of `pre_quantization_optimization` and `post_quantization_optimization`",
+        [*commands.PRE_QUANTIZATION, *commands.POST_QUANTIZATION],
         published.NOTED_ALGORITHMS,
-        published.REFUSED_ALGORITHMS,
-    )
-    yield from _table(
-        "algorithm of `post_quantization_optimization`",
-        commands.POST_QUANTIZATION,
-        {},
         published.REFUSED_ALGORITHMS,
     )
     yield from _table(
@@ -49,8 +43,8 @@ def _lines() -> Iterator[str]:
 
 
 def _foreign_layers() -> dict[str, str]:
-    removed = {f"{name} in remove_node": reason for name, reason in published.FOREIGN_LAYERS.items()}
-    return {f"{published.OUTPUT_LAYER}<n> in quantization_param": published.NOTED_OUTPUT_LAYER} | removed
+    removed = {f"remove_node({name})": reason for name, reason in published.FOREIGN_LAYERS.items()}
+    return {f"quantization_param({published.OUTPUT_LAYER}<n>, ...)": published.NOTED_OUTPUT_LAYER} | removed
 
 
 def _table(
