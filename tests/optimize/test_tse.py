@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.optimize.networks import Builder, images
+from tests.optimize.networks import Builder, images, networks, output_db
 
 from mz.archive.model import params_fault
 from mz.emulator import NumpySession
@@ -87,6 +87,26 @@ def _gate(graph: Graph, params: Params, means: np.ndarray) -> np.ndarray:
         elif isinstance(layer, Activation):
             x = 1 / (1 + np.exp(-x)) if layer.function == "sigmoid" else x * np.clip(x / 6 + 0.5, 0, 1)
     return x
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(networks(["gate", "gate", "conv", "depthwise", "add", "prelu", "maxpool"]), st.integers(1, 7))
+def test_blocks_of_random_networks(network, tile) -> None:
+    graph, params = network
+    blocks = find_squeeze_excite(graph)
+    assert len(blocks) == sum(layer.kind == "mul" for layer in graph.layers)
+    if not blocks:
+        return
+    tiled, arrays, report = tiled_squeeze_excite(graph, params, tile_height=tile)
+    assert params_fault(tiled, arrays) is None
+    assert len(report.tiled) + len(report.untouched) == len(blocks)
+    if tile >= 6:  # the height of all their maps
+        assert tiled == graph
+    flat = {
+        "input_layer1": np.ones((1, 4, 6, 6), np.float32)
+    }  # without padding, every tile's mean is the map's
+    if not any(any(getattr(layer, "pads", ())) for layer in graph.layers):
+        assert output_db(graph, params, tiled, arrays, flat) > 80
 
 
 @pytest.mark.parametrize("form", FORMS)

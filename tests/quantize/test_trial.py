@@ -25,7 +25,9 @@ def test_each_image_has_its_own_and_an_outlier_decides_only_the_common_one() -> 
     expected = np.zeros((len(integers), 12))
     for place, (output, q) in enumerate(integers.items()):
         error = quantization.tensors[output].dequantize(q) - real[output]
-        noise, power = (np.square(v, dtype=np.float64).reshape(12, -1).sum(axis=1) for v in (error, real[output]))
+        noise, power = (
+            np.square(v, dtype=np.float64).reshape(12, -1).sum(axis=1) for v in (error, real[output])
+        )
         expected[place] = 10 * np.log10(power / noise)
     assert by_image == pytest.approx(expected.mean(axis=0), abs=1e-3)
     assert by_image.argmin() == 3

@@ -56,7 +56,15 @@ def apply(statements: Iterable[Statement], layer_names: Sequence[str]) -> Script
                 f"{statement.name} gives nothing that could be named {', '.join(statement.target)!r}"
             )
         command(statement, names, settings)
+    _in_network_order(settings, names)
     return settings
+
+
+def _in_network_order(settings: ScriptSettings, names: list[str]) -> None:
+    """So that scripts which ask for the same in another order make the same archive."""
+    for field in ("sparsity", "avgpool_reduction", "precisions", "activation_ranges", "weight_clipping"):
+        found = getattr(settings, field)
+        setattr(settings, field, {name: found[name] for name in names if name in found})
 
 
 def _flavor(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
