@@ -36,7 +36,8 @@ HIGHER_LEVEL = ("efficientnet_lite0", "mobilenet_v1_0.25")
 """Networks that are measured at optimization level 1 too, without equalization and with mz's own choice."""
 
 
-def measure(name: str, bench: Bench, methods: Sequence[str]) -> list[dict[str, Any]]:
+def measure(name: str, bench: Bench, methods: Sequence[str]) -> None:
+    """Rows are written as they come, so that a run that is cut off has not been for nothing."""
     rows = []
     for arch in ARCHS:
         for method in methods:
@@ -65,7 +66,7 @@ def measure(name: str, bench: Bench, methods: Sequence[str]) -> list[dict[str, A
                 row |= integers(bench, passes, plan) | {"seconds": round(time.monotonic() - began, 1)}
                 rows.append(row)
                 print(json.dumps(row), flush=True)
-    return rows
+                (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def levels(name: str, method: str) -> tuple[int, ...]:
@@ -90,15 +91,16 @@ def tables() -> str:
         for rows in found:
             for level in sorted({row["level"] for row in rows}):
                 wanted = [row for row in rows if (row["hw_arch"], row["level"]) == (arch, level)]
-                by_method = {
-                    row["method"]: f"{row['snr_db']:.1f} dB, {row['lost'][0]:+.2f}" for row in wanted
-                }
-                cells = [by_method.get(method, "") for method in METHODS]
-                lines.append(
-                    f"| {rows[0]['network']} | {level} | {' | '.join(cells)} | {wanted[-1]['chosen']} |"
-                )
+                by_method = {row["method"]: row for row in wanted}
+                cells = [_cell(by_method.get(method)) for method in METHODS]
+                chosen = by_method["auto"]["chosen"] if "auto" in by_method else ""
+                lines.append(f"| {rows[0]['network']} | {level} | {' | '.join(cells)} | {chosen} |")
     least = min(row["float_db"] for rows in found for row in rows)
     return "\n".join([*lines, "", f"Least SNR of the float output after equalization: {least:.1f} dB."])
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    return "" if row is None else f"{row['snr_db']:.1f} dB, {row['lost'][0]:+.2f}"
 
 
 def main() -> None:
@@ -114,8 +116,7 @@ def main() -> None:
     if not options.table:
         for name in options.networks or networks(options.data):
             bench = open_bench(name, options.data, options.calibrate, options.judge)
-            rows = measure(name, bench, options.methods)
-            (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
+            measure(name, bench, options.methods)
     print(tables())
 
 
