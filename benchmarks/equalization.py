@@ -91,6 +91,8 @@ def tables() -> str:
         for rows in found:
             for level in sorted({row["level"] for row in rows}):
                 wanted = [row for row in rows if (row["hw_arch"], row["level"]) == (arch, level)]
+                if not wanted:
+                    continue
                 by_method = {row["method"]: row for row in wanted}
                 cells = [_cell(by_method.get(method)) for method in METHODS]
                 chosen = by_method["auto"]["chosen"] if "auto" in by_method else ""
