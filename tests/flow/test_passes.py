@@ -241,7 +241,8 @@ INPUTS = {
         [1, 24, 16],
     ),
     "yuy2": ("a, b = input_conversion(input_layer1, yuy2_to_rgb, emulator_support=True)", [1, 16, 32]),
-    "rgbx": ("input_conversion(bgr_to_rgb) input_conversion(tf_rgbx_to_hailo_rgb)", [4, 16, 16]),
+    "rgbx": ("input_conversion(tf_rgbx_to_hailo_rgb)", [4, 16, 16]),
+    "bgr": ("input_conversion(bgr_to_rgb)", [3, 16, 16]),
     "nv12_resized": ("resize(resize_shapes=[32, 32]) input_conversion(nv12_to_rgb)", [1, 48, 32]),
 }
 
@@ -277,6 +278,7 @@ def test_a_camera_format_from_script_to_the_compiled_file(case: str, photos: Pat
     ("decode", "text", "message"),
     [
         ("bgr", "c1 = input_conversion(nv12_to_rgb)", "c1: nv12_to_rgb gives RGB, and the network takes BGR: put input_conversion(bgr_to_rgb)"),
+        ("bgr", "c1 = input_conversion(tf_rgbx_to_hailo_rgb)", "c1: rgbx_to_rgb gives RGB, and the network takes BGR"),
         ("rgb", "c1 = input_conversion(nv12_to_yuv)", "c1: nv12_to_yuv gives YUV, and the network takes RGB: put input_conversion(yuv_to_rgb)"),
         ("rgb", "input_conversion(nv12_to_rgb) r1 = resize(resize_shapes=[8, 8])", "r1: nv12 has planes of several sizes"),
         ("rgb", "input_conversion(yuv_to_rgb) c2 = input_conversion(bgr_to_rgb)", "c2: bgr_to_rgb cannot stand before a network that takes yuv"),

@@ -150,6 +150,8 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
         convert_input(graph, params, name="c1", conversion="bgr_to_rgb")
     with pytest.raises(UserError, match="n1: a normalization of 3 channels for the 1 of input_layer1"):
         fold_normalization(graph, params, name="n1", mean=[0, 0, 0], std=[1, 1, 1])
+    with pytest.raises(UserError, match="knows no step 'turn'"):
+        device_input([{"step": "turn"}], pixels(graph))
     flat = Graph("flat", (Input(name="input_layer1", inputs=(), shape=(7,)),), ("input_layer1",))
     with pytest.raises(UserError, match=r"wants one input image \[C, H, W\]; flat has input_layer1 \[7\]"):
         resize_input(flat, {}, name="r1", shape=(2, 2))

@@ -56,9 +56,9 @@ def check_input_order(changes: Sequence[InputChange], preprocessing: Preprocessi
 def _converted(change: InputConversion, held: str) -> str:
     """What the device takes if `change` stands before a network that takes `held`."""
     taken, _, given = change.conversion.partition("_to_")
-    if taken in ("bgr", "rgbx") and held in _SWAPPED:
-        return _SWAPPED[held] if taken == "bgr" else "rgbx"
-    if taken not in ("bgr", "rgbx") and given == held:
+    if taken == "bgr" and held in _SWAPPED:
+        return _SWAPPED[held]
+    if taken != "bgr" and given == held:
         return taken
     if held == "bgr" and given == "rgb":
         raise UserError(
