@@ -280,7 +280,7 @@ def test_a_camera_format_from_script_to_the_compiled_file(case: str, photos: Pat
         ("bgr", "c1 = input_conversion(nv12_to_rgb)", "c1: nv12_to_rgb gives RGB, and the network takes BGR: put input_conversion(bgr_to_rgb)"),
         ("bgr", "c1 = input_conversion(tf_rgbx_to_hailo_rgb)", "c1: rgbx_to_rgb gives RGB, and the network takes BGR"),
         ("rgb", "c1 = input_conversion(nv12_to_yuv)", "c1: nv12_to_yuv gives YUV, and the network takes RGB: put input_conversion(yuv_to_rgb)"),
-        ("rgb", "input_conversion(nv12_to_rgb) r1 = resize(resize_shapes=[8, 8])", "r1: nv12 has planes of several sizes"),
+        ("rgb", "input_conversion(nv12_to_rgb) r1 = resize(resize_shapes=[8, 8])", "r1: nv12 cannot be resized: put the resize before the conversion"),
         ("rgb", "input_conversion(yuv_to_rgb) c2 = input_conversion(bgr_to_rgb)", "c2: bgr_to_rgb cannot stand before a network that takes yuv"),
     ],
 )  # fmt: skip

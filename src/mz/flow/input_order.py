@@ -42,7 +42,7 @@ def check_input_order(changes: Sequence[InputChange], preprocessing: Preprocessi
             )
         elif isinstance(change, InputResize):
             if held not in (*_COLOURS, "gray"):
-                raise UserError(f"{change.name}: {held} has planes of several sizes: resize before it")
+                raise UserError(f"{change.name}: {held} cannot be resized: put the resize before the conversion")
         elif isinstance(change, InputConversion):
             held = _converted(change, held)
             swapped ^= swap
