@@ -97,10 +97,7 @@ PASSES = {
 
 @pytest.mark.parametrize(
     "case",
-    [
-        pytest.param(case, marks=() if case in ("tse", "normalization") else pytest.mark.slow)
-        for case in PASSES
-    ],
+    [pytest.param(case, marks=() if case == "normalization" else pytest.mark.slow) for case in PASSES],
 )
 def test_a_pass_from_script_to_integers_and_back(case: str, tmp_path: Path) -> None:
     network, text, name, least = PASSES[case]
@@ -203,7 +200,7 @@ def test_an_output_activation_is_part_of_the_network(tmp_path: Path) -> None:
         ("r1 = resize(input_layer1, resize_shapes=[8, 8])", "r1: the network takes normalized values, which are no pixels"),
         (f"{NORMALIZED} input_conversion(bgr_to_rgb)", "input_conversion1: bgr_to_rgb cannot stand before a network that takes gray"),
         ("pre_quantization_optimization(se_optimization, method=tse, mode=sequential, tile_height=2)", "resnet8_fashion has no squeeze-and-excite block"),
-        ("pre_quantization_optimization(global_avgpool_reduction, layers=avgpool1, division_factors=[3, 2])", "a map of 8 x 8, which division factors of 3 x 2 do not divide"),
+        ("pre_quantization_optimization(global_avgpool_reduction, layers=avgpool1, division_factors=[3, 2])", "a map of 4 x 4, which division factors of 3 x 2 do not divide"),
         ("pre_quantization_optimization(weights_clipping, layers=[avgpool1], mode=manual, clipping_values=[-1, 1])", "layer avgpool1: has no weights to clip"),
         ("change_output_activation(conv1, sigmoid)", "conv1 is no output of resnet8_fashion; those are fc1"),
         ("quantization_param([conv3], force_range_in=[0, 1], force_range_index=1)", "force_range_index=1: layer conv3 has 1 inputs"),
