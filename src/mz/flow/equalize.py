@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mz.engines.float_ort import FloatSession
-from mz.flow.calibration import halves
+from mz.flow.calibration import halves, some
 from mz.flow.options import Progress, Step
 from mz.graph import Graph, Params
 from mz.optimize import MAX_SCALE, METHODS, absorb_bias, equalize, find_peaks
@@ -17,10 +17,11 @@ from mz.quantize import Recipe, Trial, collect, image_bytes, in_chunks
 from mz.script import Equalization
 
 IMAGES = 128
-"""What peaks are found on; half of them also give the ranges that methods are compared by."""
+"""What peaks are found on; either half of them gives ranges once, and images of the other half judge."""
 JUDGED_IMAGES = 32
 MARGIN_DB = 0.25
-"""What a method must bring over none: a few dozen images cannot tell less from chance."""
+"""What a method must bring over none on the mean of images, whichever half the ranges come from: where they end
+depends on the few images that gave them, and that moves a network by more than most methods do."""
 
 Network = tuple[Graph, Params]
 
@@ -38,9 +39,12 @@ def run_equalization(
     Policy `allowed` keeps a method only where it measures better than none, `enabled` takes the best one in any case;
     likewise for bias absorption before it.
     """
-    seen, unseen = halves(images, IMAGES // 2, JUDGED_IMAGES)
+    first, second = halves(images, IMAGES // 2, IMAGES // 2)
     peaks = find_peaks(graph, params, in_chunks(images, image_bytes(graph)))
-    trial = Trial(graph, params, unseen)
+    folds = [
+        (seen, Trial(graph, params, some(unseen, JUDGED_IMAGES)))
+        for seen, unseen in ((first, second), (second, first))
+    ]
     keep = [name for name, how in recipe.layer_ranges.items() if how.method == "manual"]
     options: dict[str, Any] = {
         "layer_scale": recipe.per_layer_weight_scale,
@@ -49,15 +53,19 @@ def run_equalization(
         "max_scale": asked.max_scale or MAX_SCALE,
     }
     step = partial(Step, "equalization", True, optional=asked.policy == "allowed")
+    judged: dict[str, np.ndarray] = {}
     found: dict[str, float] = {}
     networks: dict[str, Network] = {"none": (graph, params)}
     reports: dict[str, dict[str, Any]] = {"none": {}}
 
     def measure(name: str, network: Network) -> None:
         session = FloatSession(*network, taps=[layer.name for layer in network[0].layers if not layer.host])
-        statistics = collect(session, [seen], image_bytes(network[0]))
         networks[name] = network
-        found[name] = trial.output_db(*network, statistics, recipe)
+        measured = [
+            trial.image_dbs(*network, collect(session, [seen], image_bytes(network[0])), recipe).mean()
+            for seen, trial in folds
+        ]
+        judged[name], found[name] = np.array(measured), float(np.mean(measured))
         advance(1)
 
     methods = list(METHODS) if asked.method == "auto" else [asked.method]
@@ -84,7 +92,7 @@ def run_equalization(
     if not tried:
         return graph, params, step(False, "no channel can be scaled"), {}
     best = max(tried, key=lambda name: found[name])
-    if asked.policy == "allowed" and found[best] < found["none"] + MARGIN_DB:
+    if asked.policy == "allowed" and (judged[best] - judged["none"]).min() < MARGIN_DB:
         best = "none"
     measured = ", ".join(f"{name} {db:.1f} dB" for name, db in found.items())
     described = {"method": best, "output_db": {name: round(db, 2) for name, db in found.items()}} | {
@@ -92,7 +100,7 @@ def run_equalization(
     }
     if best == "none":
         return graph, params, step(False, f"brings nothing here ({measured})"), described
-    described["float_db"] = round(trial.float_db(*networks[best]), 1)
+    described["float_db"] = round(folds[0][1].float_db(*networks[best]), 1)
     note = (
         f"{best}: {reports[best]['scaled']} channels of {reports[best]['bundles']} sets of layers, "
         f"float output unchanged ({described['float_db']:.0f} dB); {measured}"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from mz import optimize
-from mz.errors import UserError
 from mz.flow.calibration import CalibrationSet
 from mz.flow.equalize import IMAGES, run_equalization
+from mz.flow.input_order import check_input_order
 from mz.flow.options import Progress, Step
 from mz.flow.recipe import Plan
 from mz.graph import Graph, Params
@@ -69,7 +68,9 @@ def full_precision(
     _structure_passes(passes, plan, cost)
     _pruning_passes(passes, plan, progress)
     _weight_passes(passes, plan, cost)
-    passes.recipe = _recipe_of(passes, graph, plan.recipe)
+    outputs = [change for change in plan.settings.changes if isinstance(change, OutputActivation)]
+    added = {name for change in outputs for name in optimize.added_activations(graph, change.function)}
+    passes.recipe = _recipe_of(passes, set(graph.by_name) - added, plan.recipe)
     _equalize(passes, plan, progress)
     return passes
 
@@ -91,11 +92,11 @@ def _input_passes(passes: Passes, plan: Plan, preprocessing: Preprocessing, cost
     changes = [change for change in plan.settings.changes if not isinstance(change, OutputActivation)]
     if not changes:
         return
+    check_input_order(changes, preprocessing)
     done = []
     for change in changes:
         options: dict[str, Any] = {"name": change.name, "source": change.input}
         if isinstance(change, Normalization):
-            _check_normalization(change, preprocessing)
             options |= {"mean": change.mean, "std": change.std}
             result = optimize.fold_normalization(passes.graph, passes.params, **options)
         elif isinstance(change, InputConversion):
@@ -107,10 +108,6 @@ def _input_passes(passes: Passes, plan: Plan, preprocessing: Preprocessing, cost
         passes.graph, passes.params, form = result
         passes.form = [*passes.form, *form]
         done.append(change.name)
-    if not any(isinstance(change, Normalization) for change in changes) and not _is_raw(preprocessing):
-        raise UserError(
-            f"{done[0]}: the network takes normalized values, which are no pixels: put a normalization before it"
-        )
     passes.images = dataclasses.replace(passes.images, adapt=partial(device_input, passes.form))
     device = passes.graph.inputs[0]
     db = cost.of(passes)
@@ -118,20 +115,6 @@ def _input_passes(passes: Passes, plan: Plan, preprocessing: Preprocessing, cost
         f"{', '.join(done)}: the device takes 0..255 in the shape {list(device.shape)}, float output {db} dB"
     )
     passes.done("input", note, {"form": list(passes.form), "float_db": db})
-
-
-def _is_raw(preprocessing: Preprocessing) -> bool:
-    return set(preprocessing.mean) == {0.0} and set(preprocessing.std) == {1.0}
-
-
-def _check_normalization(change: Normalization, preprocessing: Preprocessing) -> None:
-    for key in ("mean", "std"):
-        asked, given = getattr(change, key), np.broadcast_to(getattr(preprocessing, key), len(change.mean))
-        if not np.allclose(asked, given, rtol=1e-4, atol=1e-4):
-            raise UserError(
-                f"{change.name}: {key} {list(asked)} is not that of the network's preprocessing, "
-                f"{[float(value) for value in given]}: the network takes over what the host did, and no other"
-            )
 
 
 def _structure_passes(passes: Passes, plan: Plan, cost: _Cost) -> None:
@@ -227,14 +210,14 @@ def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
     passes.steps.append(step)
 
 
-def _recipe_of(passes: Passes, parsed: Graph, recipe: Recipe) -> Recipe:
+def _recipe_of(passes: Passes, parsed: Collection[str], recipe: Recipe) -> Recipe:
     """The recipe for the changed graph: layers that went are forgotten, new ones have the precision of what they read,
     and an input of pixels has exactly their range.
     """
     present = passes.graph.by_name
     precisions = {name: value for name, value in recipe.layer_precisions.items() if name in present}
     for layer in passes.graph.layers:
-        if layer.name not in parsed.by_name and layer.name not in precisions and layer.inputs:
+        if layer.name not in parsed and layer.name not in precisions and layer.inputs:
             precisions[layer.name] = precisions.get(layer.inputs[0], recipe.precision)
     ranges = {name: value for name, value in recipe.layer_ranges.items() if name in present}
     if passes.form:

@@ -12,6 +12,7 @@ from mz.compiler.limits import check_room
 from mz.errors import UserError
 from mz.flow.options import OptimizeOptions, Step
 from mz.graph import Graph, Precision
+from mz.optimize import added_activations
 from mz.quantize import SHARES, ActivationRange, Recipe, Refinements
 from mz.script import Equalization, OutputActivation, ScriptSettings
 
@@ -46,7 +47,19 @@ def script_settings(path: Path | None, graph: Graph) -> ScriptSettings:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
-    return script.apply(script.parse_script(text, str(path)), [layer.name for layer in graph.layers])
+    settings = script.apply(script.parse_script(text, str(path)), [layer.name for layer in graph.layers])
+    _resolve_inputs(settings, graph, path)
+    return settings
+
+
+def _resolve_inputs(settings: ScriptSettings, graph: Graph, path: Path) -> None:
+    """The range of what a layer reads is that of the layer which makes it."""
+    for (name, place), (low, high) in settings.input_ranges.items():
+        inputs = graph[name].inputs
+        if place >= len(inputs):
+            raise UserError(f"{path}: force_range_index={place}: layer {name} has {len(inputs)} inputs")
+        settings.activation_ranges[inputs[place]] = ("manual", low, high)
+    settings.input_ranges.clear()
 
 
 def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOptions) -> Plan:
@@ -126,7 +139,12 @@ def in_force(parsed: Graph, plan: Plan, recipe: Recipe, count: int) -> ScriptSet
     """The script that, given alone, asks for exactly what was done: every layer's precision spelled out."""
     settings = plan.settings
     names = [layer.name for layer in parsed.layers if not layer.host]
-    names += [change.name for change in settings.changes if not isinstance(change, OutputActivation)]
+    for change in settings.changes:  # a layer that the script itself adds at an output cannot be named in it
+        if isinstance(change, OutputActivation):
+            added = added_activations(parsed, change.function)
+            names = [name for name in names if name not in added]
+        else:
+            names.append(change.name)
     disabled = [name for name in settings.disabled if name != "equalization"]
     return dataclasses.replace(
         settings,

@@ -11,7 +11,7 @@ from mz.optimize.dead_channels import remove_dead_channels
 from mz.optimize.equalization import MAX_SCALE, METHODS, EqualizationReport, equalize
 from mz.optimize.input_form import InputForm, device_input
 from mz.optimize.inputs import convert_input, fold_normalization, resize_input
-from mz.optimize.output_activation import change_output_activation
+from mz.optimize.output_activation import added_activations, change_output_activation
 from mz.optimize.peaks import Peaks, find_peaks
 from mz.optimize.pruning import PruningReport, group_count, prune
 from mz.optimize.rescaling import rescale
@@ -34,6 +34,7 @@ __all__ = [
     "TseReport",
     "WeightClippingReport",
     "absorb_bias",
+    "added_activations",
     "change_output_activation",
     "channel_classes",
     "clip_weights",

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mz.errors import UserError
+
 RGB_TO_YUV = np.array(
     [[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]]
 )
@@ -22,8 +24,13 @@ InputForm = Sequence[Mapping[str, Any]]
 
 
 def device_input(form: InputForm, images: np.ndarray) -> np.ndarray:
-    """float32 [N, *shape] as the parsed network takes it -> float32 [N, *shape] as the changed network takes it."""
+    """float32 [N, *shape] as the parsed network takes it -> float32 [N, *shape] as the changed network takes it.
+
+    Raises UserError for a step that this version does not know.
+    """
     for step in form:
+        if step["step"] not in _STEPS:
+            raise UserError(f"input_form: this version of mz knows no step {step['step']!r}")
         arguments = {key: value for key, value in step.items() if key != "step"}
         images = _STEPS[step["step"]](images, **arguments)
     return np.ascontiguousarray(images, dtype=np.float32)

@@ -60,6 +60,8 @@ def convert_input(
             f"{name}: {conversion} wants an image of 3 channels, and {image.name} has {image.shape[0]}"
         )
     taken, _, given = conversion.partition("_to_")
+    if taken in ("nv12", "yuy2"):
+        _check_even(image, name, rows=taken == "nv12")
     if taken == "bgr":
         kernel = np.eye(3, dtype=np.float32)[::-1].copy().reshape(3, 3, 1, 1)
         layer = _pointwise(name, image.name, image.shape)
@@ -141,15 +143,14 @@ def _pointwise(
     return Conv(name=name, inputs=(source,), shape=shape, kernel_shape=(1, 1), groups=groups, clip=clip)
 
 
-def _even(image: Input, name: str, height: bool) -> tuple[int, int]:
-    _, rows, columns = image.shape
-    if columns % 2 or (height and rows % 2):
-        raise UserError(f"{name}: halved chroma wants even sides, and {image.name} is {rows} x {columns}")
-    return rows, columns
+def _check_even(image: Input, name: str, rows: bool) -> None:
+    _, height, width = image.shape
+    if width % 2 or (rows and height % 2):
+        raise UserError(f"{name}: halved chroma wants even sides, and {image.name} is {height} x {width}")
 
 
 def _from_nv12(image: Input, name: str) -> tuple[Input, list[Layer]]:
-    height, width = _even(image, name, height=True)
+    _, height, width = image.shape
     source = image.name
     device = dataclasses.replace(image, shape=(1, height * 3 // 2, width))
     layers: list[Layer] = [
@@ -169,7 +170,7 @@ def _from_nv12(image: Input, name: str) -> tuple[Input, list[Layer]]:
 
 
 def _from_yuy2(image: Input, name: str) -> tuple[Input, list[Layer]]:
-    height, width = _even(image, name, height=False)
+    _, height, width = image.shape
     half = width // 2
     device = dataclasses.replace(image, shape=(1, height, 2 * width))
     layers: list[Layer] = [

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from mz.quantize.recipe import Recipe
 from mz.quantize.statistics import Statistics, image_bytes, in_chunks
 
 Adapt = Callable[[np.ndarray], np.ndarray]
+Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 class Trial:
@@ -36,6 +36,22 @@ class Trial:
 
         graph: with the same outputs in the same order as the trial's, under whatever names.
         """
+        return self._db(graph, self._integers(graph, params, statistics, recipe))
+
+    def image_dbs(self, graph: Graph, params: Params, statistics: Statistics, recipe: Recipe) -> np.ndarray:
+        """Likewise of every image by itself, float64 [N], so that one that the ranges clip does not decide for all."""
+        found = [
+            _decibels(power, noise).mean(axis=0)
+            for power, noise in self._powers(graph, self._integers(graph, params, statistics, recipe))
+        ]
+        return np.concatenate(found)
+
+    def float_db(self, graph: Graph, params: Params, adapt: Adapt = lambda values: values) -> float:
+        """Likewise for a float network: what a pass changed. adapt: from the trial's images to what it takes."""
+        session = FloatSession(graph, params, taps=graph.accelerator_outputs())
+        return self._db(graph, lambda part: session.run({name: adapt(x) for name, x in part.items()}))
+
+    def _integers(self, graph: Graph, params: Params, statistics: Statistics, recipe: Recipe) -> Run:
         quantization = quantize(graph, params, statistics, recipe)
         engine = IntegerOrtSession(graph, params, quantization)
         tensors = quantization.tensors
@@ -43,26 +59,29 @@ class Trial:
         def real(part: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             return {name: tensors[name].dequantize(q) for name, q in engine.run(part).items()}
 
-        return self._db(graph, real)
+        return real
 
-    def float_db(self, graph: Graph, params: Params, adapt: Adapt = lambda values: values) -> float:
-        """Likewise for a float network: what a pass changed. adapt: from the trial's images to what it takes."""
-        session = FloatSession(graph, params, taps=graph.accelerator_outputs())
-        return self._db(graph, lambda part: session.run({name: adapt(x) for name, x in part.items()}))
+    def _db(self, graph: Graph, run: Run) -> float:
+        totals = sum(np.stack(found).sum(axis=2) for found in self._powers(graph, run))
+        return float(_decibels(*np.asarray(totals)).mean())
 
-    def _db(self, graph: Graph, run: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]) -> float:
+    def _powers(self, graph: Graph, run: Run) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """For every part of the images, the power of the signal and of the noise, each float64 [outputs, N]."""
         outputs = graph.accelerator_outputs()
-        noise, power = np.zeros(len(outputs)), np.zeros(len(outputs))
         for part, expected in zip(self.parts, self.expected, strict=True):
             found = run(part)
-            for place, (name, real) in enumerate(zip(outputs, expected, strict=True)):
-                noise[place] += np.square(found[name] - real, dtype=np.float64).sum()
-                power[place] += np.square(real, dtype=np.float64).sum()
-        return float(np.mean([_decibels(p, n) for p, n in zip(power, noise, strict=True)]))
+            power, noise = (
+                np.array([np.square(x, dtype=np.float64).reshape(len(x), -1).sum(axis=1) for x in tensors])
+                for tensors in (
+                    expected,
+                    [found[name] - real for name, real in zip(outputs, expected, strict=True)],
+                )
+            )
+            yield power, noise
 
 
-def _decibels(power: float, noise: float) -> float:
+def _decibels(power: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Kept within -20..200, so that one perfect or hopeless output does not decide for all."""
-    if noise == 0:
-        return 200.0
-    return min(max(10 * math.log10(power / noise), -20.0), 200.0) if power > 0 else -20.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(noise == 0, np.inf, power / noise)
+        return np.clip(10 * np.log10(ratio), -20.0, 200.0)

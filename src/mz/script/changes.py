@@ -6,6 +6,7 @@ They bring layers of their own, under the name left of `=`, which later statemen
 from __future__ import annotations
 
 from mz.script.grammar import Name, Statement
+from mz.script.published import FOREIGN_LAYERS
 from mz.script.settings import (
     CONVERSIONS,
     InputConversion,
@@ -16,7 +17,7 @@ from mz.script.settings import (
 )
 from mz.script.values import NOT_CARRIED, arguments, as_word, layers, nearest, numbers, whole_pair
 
-OUTPUT_ACTIVATIONS = ("sigmoid", "softmax", "relu", "tanh", "hard_sigmoid", "silu", "leaky_relu")
+OUTPUT_ACTIVATIONS = ("sigmoid", "softmax", "relu", "tanh", "hard_sigmoid", "silu", "leaky_relu", "linear")
 
 
 def normalization(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
@@ -72,16 +73,16 @@ def output_activation(statement: Statement, layer_names: list[str], settings: Sc
 
 
 def remove_node(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
-    """`remove_node(nms)`: of a box decoder that the network never had here, there is nothing to remove."""
+    """`remove_node(nms)`: of layers that only the published flow adds, there is nothing to remove."""
     arguments(statement, ("layer",), (), may_be_empty=True)
     name = as_word(statement, statement.args[0], "the node")
-    if name.rpartition("/")[2] in layer_names or "nms_postprocess" not in name:
+    local = name.rpartition("/")[2]
+    reasons = [reason for part, reason in FOREIGN_LAYERS.items() if part in local]
+    if local in layer_names or not reasons:
         raise statement.error(
             f"remove_node {NOT_CARRIED}: cut the ONNX file with --start-node-names and --end-node-names"
         )
-    settings.notes.append(
-        f"{statement.place}: remove_node({name}): boxes are decoded on the host in any case"
-    )
+    settings.notes.append(f"{statement.place}: remove_node({name}): {reasons[0]}")
 
 
 def _input(statement: Statement, place: int, layer_names: list[str]) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from mz.errors import UserError
 from mz.graph import Precision
 from mz.script import algorithms, changes, published
-from mz.script.grammar import Name, Statement
+from mz.script.grammar import Name, Statement, Value
 from mz.script.settings import COMPRESSION_LEVELS, OPTIMIZATION_LEVELS, ScriptSettings
 from mz.script.values import (
     NOT_CARRIED,
@@ -24,6 +24,7 @@ from mz.script.values import (
     pair,
     share,
     unknown,
+    whole,
     word,
 )
 
@@ -55,7 +56,15 @@ def apply(statements: Iterable[Statement], layer_names: Sequence[str]) -> Script
                 f"{statement.name} gives nothing that could be named {', '.join(statement.target)!r}"
             )
         command(statement, names, settings)
+    _in_network_order(settings, names)
     return settings
+
+
+def _in_network_order(settings: ScriptSettings, names: list[str]) -> None:
+    """So that scripts which ask for the same in another order make the same archive."""
+    for field in ("sparsity", "avgpool_reduction", "precisions", "activation_ranges", "weight_clipping"):
+        found = getattr(settings, field)
+        setattr(settings, field, {name: found[name] for name in names if name in found})
 
 
 def _flavor(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
@@ -69,12 +78,11 @@ def _flavor(statement: Statement, layer_names: list[str], settings: ScriptSettin
 
 
 def _configuration(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
-    carried = {"calibration": _calibration, "compression_params": _compression}
-    _algorithm(statement, layer_names, settings, carried, published.NOTED_CONFIGURATIONS, {})
+    _algorithm(statement, layer_names, settings, CONFIGURATIONS, published.NOTED_CONFIGURATIONS, {})
 
 
 def _calibration(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
-    arguments(statement, ("calibration",), ("batch_size", "calibset_size"))
+    arguments(statement, ("calibration",), ("batch_size", "calibset_size"), may_be_empty=True)
     if "batch_size" in statement.kwargs:
         settings.calib_batch_size = count(statement, "batch_size")
     if "calibset_size" in statement.kwargs:
@@ -86,12 +94,17 @@ def _compression(statement: Statement, layer_names: list[str], settings: ScriptS
     settings.four_bit_ratio = share(statement, "auto_4bit_weights_ratio")
 
 
+QUANTIZATION_ARGUMENTS = ("precision_mode", "force_range_out", "force_range_in", "force_range_index")
+
+
 def _quantization_param(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
     for key in statement.kwargs:
         if reason := published.REFUSED_QUANTIZATION.get(key):
             raise statement.error(f"{statement.name}: argument {key!r} {NOT_CARRIED}: {reason}")
-    carried = ("precision_mode", "force_range_out")
-    arguments(statement, ("layers",), (*carried, *published.NOTED_QUANTIZATION))
+    arguments(statement, ("layers",), (*QUANTIZATION_ARGUMENTS, *published.NOTED_QUANTIZATION))
+    if _are_output_layers(statement.args[0]):
+        settings.notes.append(f"{statement.place}: {published.OUTPUT_LAYER}: {published.NOTED_OUTPUT_LAYER}")
+        return
     selected = layers(statement, statement.args[0], layer_names)
     for key, reason in published.NOTED_QUANTIZATION.items():
         if key in statement.kwargs:
@@ -101,6 +114,17 @@ def _quantization_param(statement: Statement, layer_names: list[str], settings: 
     if "force_range_out" in statement.kwargs:
         low, high = pair(statement, "force_range_out")
         settings.activation_ranges.update(dict.fromkeys(selected, ("manual", low, high)))
+    if "force_range_in" in statement.kwargs:
+        low, high = pair(statement, "force_range_in")
+        place = whole(statement, "force_range_index") if "force_range_index" in statement.kwargs else 0
+        settings.input_ranges.update({(name, place): (low, high) for name in selected})
+
+
+def _are_output_layers(selection: Value) -> bool:
+    """Whether the names and globs are all of places where the published flow lets tensors out."""
+    items = selection if isinstance(selection, list) else [selection]
+    texts = [item.text if isinstance(item, Name) else getattr(item, "pattern", "") for item in items]
+    return bool(texts) and all(text.rpartition("/")[2].startswith(published.OUTPUT_LAYER) for text in texts)
 
 
 def _precision(statement: Statement) -> Precision:
@@ -115,35 +139,39 @@ def _precision(statement: Statement) -> Precision:
 
 
 def _pre_quantization(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
-    carried: dict[str, Command] = {
-        "activation_clipping": algorithms.activation_clipping,
-        "weights_clipping": algorithms.weights_clipping,
-        "equalization": algorithms.equalization,
-        "se_optimization": algorithms.se_optimization,
-        "pruning": algorithms.pruning,
-        "sparsity": algorithms.sparsity,
-        "dead_channels_removal": algorithms.dead_channels,
-        "zero_static_channels": algorithms.dead_channels,
-        "global_avgpool_reduction": algorithms.avgpool_reduction,
-    }
     _algorithm(
         statement,
         layer_names,
         settings,
-        carried,
+        PRE_QUANTIZATION,
         published.NOTED_ALGORITHMS,
         published.REFUSED_ALGORITHMS,
     )
 
 
 def _post_quantization(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
-    carried: dict[str, Command] = {
-        "bias_correction": algorithms.bias_correction,
-        "finetune": algorithms.finetune,
-        "adaround": algorithms.adaround,
-    }
-    _algorithm(statement, layer_names, settings, carried, {}, published.REFUSED_ALGORITHMS)
+    _algorithm(statement, layer_names, settings, POST_QUANTIZATION, {}, published.REFUSED_ALGORITHMS)
 
+
+CONFIGURATIONS: dict[str, Command] = {"calibration": _calibration, "compression_params": _compression}
+
+PRE_QUANTIZATION: dict[str, Command] = {
+    "activation_clipping": algorithms.activation_clipping,
+    "weights_clipping": algorithms.weights_clipping,
+    "equalization": algorithms.equalization,
+    "se_optimization": algorithms.se_optimization,
+    "pruning": algorithms.pruning,
+    "sparsity": algorithms.sparsity,
+    "dead_channels_removal": algorithms.dead_channels,
+    "zero_static_channels": algorithms.dead_channels,
+    "global_avgpool_reduction": algorithms.avgpool_reduction,
+}
+
+POST_QUANTIZATION: dict[str, Command] = {
+    "bias_correction": algorithms.bias_correction,
+    "finetune": algorithms.finetune,
+    "adaround": algorithms.adaround,
+}
 
 COMMANDS: dict[str, Command] = {
     "model_optimization_flavor": _flavor,

@@ -49,6 +49,13 @@ REFUSED: dict[str, str] = {
 }
 """Commands that are refused."""
 
+FOREIGN_LAYERS: dict[str, str] = {
+    "nms_postprocess": "boxes are decoded on the host in any case",
+    "format_conversion": "there is no such layer here to remove",
+    "postprocess_output_layer": "there is no such layer here to remove",
+}
+"""Parts of the names of layers that the published flow adds by itself, and why removing one asks for nothing."""
+
 NOTED_CONFIGURATIONS: dict[str, str] = {
     "checker_cfg": "the noise of every layer is measured in every run",
     "globals": "it tunes the processes of one vendor's tool",
@@ -63,7 +70,7 @@ NOTED_ALGORITHMS: dict[str, str] = {
 """Algorithms that are read and noted, whatever they ask for."""
 
 REFUSED_ALGORITHMS: dict[str, str] = {
-    "decompose_conv_factor": "weights of 16 bits do what it does: quantization_param(..., precision_mode=a8_w16)",
+    "decompose_conv_factor": "one convolution with 16-bit weights says more than two of 8: precision_mode=a8_w16",
     "defuse": _PLACEMENT,
     "ew_add_fusing": "an addition is a layer of its own, with integers of its own",
     "quantization_groups": "a layer has one weight scale, or one for each output channel, as the hw_arch says",
@@ -75,16 +82,18 @@ REFUSED_ALGORITHMS: dict[str, str] = {
 """Algorithms that are refused unless they come with policy=disabled."""
 
 NOTED_QUANTIZATION: dict[str, str] = {
+    "activation_fit": "an activation function is a table of its own values: nothing is fitted",
     "bias_mode": "biases have the accumulator's bits",
     "max_bias_feed_repeat": "biases have the accumulator's bits",
     "max_elementwise_feed_repeat": "ratios of element-wise layers have the bits that they need",
     "null_channels_cutoff_factor": "a channel without weights costs nothing",
 }
 
+OUTPUT_LAYER = "output_layer"
+"""What the published flow calls the places where tensors leave the device: no layers here."""
+NOTED_OUTPUT_LAYER = "an output has the bits of the layer that makes it"
+
 REFUSED_QUANTIZATION: dict[str, str] = {
-    "activation_fit": "ranges are found by search; set one by activation_clipping",
-    "force_range_in": "set the range of the layer that makes this input, by force_range_out",
-    "force_range_index": "set the range of the layer that makes this input, by force_range_out",
     "force_shared_sigmoid": "a table belongs to its layer",
     "quantization_groups": "a layer has one weight scale, or one for each output channel, as the hw_arch says",
     "quantization_weight_bits": "say it by precision_mode",

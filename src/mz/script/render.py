@@ -46,6 +46,9 @@ def _lines(settings: ScriptSettings) -> Iterator[str]:
     yield from (f"post_quantization_optimization({line})" for line in _after(settings))
     for precision, layers in _grouped(settings.precisions).items():
         yield f"quantization_param({layers}, precision_mode={precision})"
+    for (layer, place), (low, high) in settings.input_ranges.items():
+        given = f"force_range_in=[{low!r}, {high!r}], force_range_index={place}"
+        yield f"quantization_param([{layer}], {given})"
 
 
 def _change(change: NetworkChange) -> str:

@@ -115,6 +115,7 @@ class ScriptSettings:
     changes: what alters the network before anything else, in order. sparsity: share of zero weights by layer.
     four_bit_ratio: share of the weights to put to 4 bits. dead_channels: policy of removing channels that do nothing.
     avgpool_reduction: (rows, columns) by global pool. precisions, activation_ranges, weight_clipping: by layer name.
+    input_ranges: real bounds of what a layer reads, by its name and the place among its inputs, from 0.
     disabled: algorithms switched off by `policy=disabled`. notes: what was read and has no meaning here, and why.
     """
 
@@ -135,5 +136,6 @@ class ScriptSettings:
     precisions: dict[str, Precision] = field(default_factory=dict)
     activation_ranges: dict[str, ClippingRange] = field(default_factory=dict)
     weight_clipping: dict[str, ClippingRange] = field(default_factory=dict)
+    input_ranges: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
     disabled: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

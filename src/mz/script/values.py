@@ -73,6 +73,13 @@ def count(statement: Statement, key: str) -> int:
     return value
 
 
+def whole(statement: Statement, key: str) -> int:
+    value = argument(statement, key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise statement.error(f"{statement.name}: {key} wants a whole number of at least 0")
+    return value
+
+
 def one_of(statement: Statement, key: str, allowed: Sequence[int]) -> int:
     value = argument(statement, key)
     if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
