@@ -15,7 +15,9 @@ from mz.archive import Archive
 from mz.emulator import NumpySession
 from mz.engines.artefact import ArtefactSession, QdqSession
 from mz.engines.compare import Comparison
+from mz.engines.native import open_native
 from mz.errors import UserError
+from mz.flow.native import c_files
 from mz.flow.networks import configuration, only_input
 from mz.flow.options import ModelRef, Progress
 from mz.graph import TensorQuant
@@ -142,7 +144,16 @@ def _qdq_trial(archive: Archive, files: Mapping[str, bytes]) -> Trial:
     return NearTrial(archive.quantization.tensors, session.run)
 
 
-TRIALS: dict[str, Callable[[Archive, Mapping[str, bytes]], Trial]] = {"onnx": _onnx_trial, "qdq": _qdq_trial}
+def _c_trial(archive: Archive, files: Mapping[str, bytes]) -> Trial:
+    session = open_native(c_files(files), archive.name)
+    return ExactTrial(f"{archive.name}.c", session.run)
+
+
+TRIALS: dict[str, Callable[[Archive, Mapping[str, bytes]], Trial]] = {
+    "onnx": _onnx_trial,
+    "qdq": _qdq_trial,
+    "c": _c_trial,
+}
 """By form: how its files are tried."""
 
 
