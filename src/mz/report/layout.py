@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-NODE_WIDTH, NODE_HEIGHT = 156, 40
+NODE_WIDTH, NODE_HEIGHT = 172, 40
 _RANK_HEIGHT = 64
 _NODE_GAP, _EDGE_GAP = 18, 14
 _SWEEPS = 8
-_STRAIGHT, _NEXT, _LOOSE = 8.0, 4.0, 0.05
+_STRAIGHT, _NEXT, _LOOSE = 8.0, 4.0, 1e-6
 """How much an edge wants to be vertical: between invisible nodes, to the next rank, where a long edge begins or ends. The
 last is least, so that a chain of layers stays straight and its shortcuts run beside it.
 """

@@ -39,24 +39,29 @@ function depthSection() {
     const known = values.filter((value) => value !== undefined);
     const noise = one.key === "snr_db";
     const [roof, floor] = [top + 22, top + height - 8];
-    const low = noise ? Math.min(0, Math.floor(Math.min(...known) / 10) * 10) : 0;
-    const high = Math.max(...known, low + 1e-12);
+    const low = noise ? Math.floor(Math.min(...known) / 5) * 5 : 0;
+    // An input is nearly exact: on its scale no layer's noise could be told from another's.
+    const inside = noise ? layers.filter((layer) => layer.family !== "input").map(one.value).filter((value) => value !== undefined) : known;
+    const high = Math.max(...inside, low + 1e-12);
     const marks = one.unit === "bytes" ? byteTicks(high, 2.99) : ticks(low, high, noise ? 4 : 2);
     const y = (value) => floor - ((value - low) / (high - low)) * (floor - roof);
     for (const value of marks) {
       const at = Math.round(y(value)) + 0.5;
       g.append(svg("line", { class: "rule", x1: LEFT, x2: width - RIGHT, y1: at, y2: at }), svg("text", { x: LEFT - 7, y: at + 3.5, "text-anchor": "end" }, tickText(one, value)));
     }
-    g.append(svg("text", { class: "name", x: LEFT + 2, y: top + 14 }, titleOf(one)));
+    g.append(svg("text", { class: "name", x: LEFT + 2, y: top + 14 }, width < 640 && noise ? "Signal to noise, dB" : titleOf(one)));
     if (noise) {
-      const points = layers.filter((layer) => one.value(layer) !== undefined).map((layer) => [place(layer.index), y(one.value(layer)), layer]);
+      const points = layers.filter((layer) => one.value(layer) !== undefined).map((layer) => [place(layer.index), y(Math.min(one.value(layer), high)), layer]);
       g.append(svg("polyline", { class: "line", points: points.map(([a, b]) => `${a.toFixed(1)},${b.toFixed(1)}`).join(" ") }));
       const radius = Math.max(1.4, Math.min(3.4, slot * 0.32));
-      for (const [a, b, layer] of points) g.append(svg("circle", { class: `dot f-${layer.family}`, cx: a.toFixed(1), cy: b.toFixed(1), r: radius }));
+      for (const [a, b, layer] of points) {
+        if (one.value(layer) > high) g.append(svg("path", { class: `dot f-${layer.family}`, d: `M${(a - 4).toFixed(1)} ${b + 3}h8l-4 -7z` }));
+        else g.append(svg("circle", { class: `dot f-${layer.family}`, cx: a.toFixed(1), cy: b.toFixed(1), r: radius }));
+      }
       const output = profile.noise?.output_db;
       if (output !== undefined && output <= high) {
         g.append(svg("line", { class: "limit", x1: LEFT, x2: width - RIGHT, y1: y(output), y2: y(output) }),
-          svg("text", { class: "limit-name", x: width - RIGHT - 2, y: top + 14, "text-anchor": "end" }, `outputs together ${decibel(output)} (dashed)`));
+          svg("text", { class: "limit-name", x: width - RIGHT - 2, y: top + 14, "text-anchor": "end" }, `outputs ${width < 640 ? "" : "together "}${decibel(output)} (dashed)`));
       }
       return g;
     }

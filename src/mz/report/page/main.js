@@ -19,7 +19,7 @@ const said = new Map(layers.map((layer) => [layer.name,
   [layer.name, layer.kind, layer.family, kindOf(layer), shape(layer.shape), bitsOf(layer), ...layer.origin].join(" ").toLowerCase()]));
 
 search.addEventListener("input", () => {
-  const words = search.value.toLowerCase().replaceAll("x", "x").split(/\s+/).filter(Boolean);
+  const words = search.value.toLowerCase().replaceAll(/(\d)x(?=\d)/g, "$1\u00d7").split(/\s+/).filter(Boolean);
   state.matches = words.length ? new Set(layers.filter((layer) => words.every((word) => said.get(layer.name).includes(word))).map((layer) => layer.name)) : null;
   byId("found").textContent = state.matches ? `${count(state.matches.size)} of ${count(layers.length)}` : "";
   tell("matches", "search");

@@ -8,7 +8,7 @@ function tilesSection() {
   if (measured) {
     for (const [metric, value] of Object.entries(measured.metrics).slice(0, 1)) {
       const loss = measured.degradation?.[metric];
-      const about = loss ? `${signed(-loss.value)} against float (${signed(-loss.high)} .. ${signed(-loss.low)})` : interval(measured.ci95[metric]);
+      const about = loss ? [`${signed(-loss.value)} points `, el("span", { class: "together" }, `(${signed(-loss.high)} .. ${signed(-loss.low)})`)] : interval(measured.ci95[metric]);
       tiles.push(tile(metricName(metric), fixed(value, 2), about));
     }
   }
@@ -18,7 +18,7 @@ function tilesSection() {
   if (totals.weight_bytes !== undefined) tiles.push(tile("Weights", bytes(totals.weight_bytes + totals.bias_bytes), `${bytes(totals.float_bytes)} in float`, `${count(totals.weight_bytes)} bytes of kernels, ${count(totals.bias_bytes)} of biases`));
   else tiles.push(tile("Parameters", quantity(totals.parameters), `${bytes(totals.float_bytes)} in float`, count(totals.parameters)));
   if (plan) tiles.push(tile("Activation arena", bytes(plan.arena_bytes), plan.heuristic && `${plan.heuristic.replaceAll("_", " ")}`, count(plan.arena_bytes)));
-  else if (totals.activation_peak_bytes !== undefined) tiles.push(tile("Activations at once", bytes(totals.activation_peak_bytes), "at least, in this order", count(totals.activation_peak_bytes)));
+  else if (totals.activation_peak_bytes !== undefined) tiles.push(tile("Peak activations", bytes(totals.activation_peak_bytes), "alive at once, in this order", count(totals.activation_peak_bytes)));
   tiles.push(tile("Layers", count(totals.layers), totals.layers === totals.accelerator_layers ? "all on the accelerator" : `${count(totals.layers - totals.accelerator_layers)} on the host`));
   return el("section", { class: "tiles", id: "overview", "aria-label": "Overview" }, el("dl", {}, tiles));
 }
@@ -38,7 +38,7 @@ function accuracySection() {
   const blocks = profile.accuracy.map((entry) => {
     const rows = [];
     if (entry.baseline) rows.push(["full precision", entry.baseline]);
-    rows.push([entry.target === "emulator" ? `${entry.precision.replace("_", " ")} integers` : labels[entry.target], entry]);
+    rows.push([entry.target === "emulator" ? integers(entry.precision) : labels[entry.target], entry]);
     const metrics = Object.keys(entry.metrics);
     const closeness = [
       entry.agreement !== undefined && `${fixed(entry.agreement, 2)} % agree with float`,
@@ -50,6 +50,9 @@ function accuracySection() {
   });
   return section("accuracy", "Accuracy", "Bars are 95 % intervals.", blocks);
 }
+
+// `a8_w8+` says that some layers have another precision.
+const integers = (precision) => (precision.endsWith("+") ? `mostly ${precision.slice(0, -1)}` : precision).replace("_", " ");
 
 function whiskers(metric, rows, loss) {
   const known = rows.filter(([, one]) => one.metrics[metric] !== undefined);
@@ -87,8 +90,8 @@ function whiskers(metric, rows, loss) {
 function stepsSection() {
   const { steps, recipe, notes } = profile;
   if (!steps && !notes) return null;
-  const yes = (is) => el("td", { class: is ? "yes" : "no" }, is ? "yes" : "no");
-  const rows = (steps ?? []).map((one) => el("tr", { class: one.requested && !one.applied ? "refused" : null }, el("th", { scope: "row" }, one.name), yes(one.requested), yes(one.applied), el("td", { class: "note" }, one.note)));
+  const yes = (is, what) => el("td", { class: is ? "yes" : "no", "data-what": what }, is ? "yes" : "no");
+  const rows = (steps ?? []).map((one) => el("tr", { class: one.requested && !one.applied ? "refused" : null }, el("th", { scope: "row" }, one.name), yes(one.requested, "requested"), yes(one.applied, "applied"), el("td", { class: "note" }, one.note)));
   const about = recipe?.calibration && `Calibrated on ${count(recipe.calibration.count)} images of ${recipe.calibration.dataset}, optimization level ${recipe.optimization_level}, compression level ${recipe.compression_level}.`;
   return section("steps", "Requested and applied", about,
     rows.length > 0 && el("div", { class: "scroll plain" }, el("table", { class: "steps" }, el("thead", {}, el("tr", {}, ["Step", "Requested", "Applied", "Note"].map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, rows))),
