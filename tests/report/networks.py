@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from tests.archive.archives import make_archive
 
 from mz.archive import Archive
 from mz.graph import Add, Conv, Graph, Input, Layer, Params, Quantization, TensorQuant, WeightQuant
-from tests.archive.archives import make_archive
 
 
 def deep_archive(convolutions: int) -> Archive:
@@ -26,10 +26,15 @@ def deep_archive(convolutions: int) -> Archive:
             "bias": np.zeros(8, np.float32),
         }
         if number % 4 == 0:
-            layers.append(Add(name=f"ew_add{number // 4}", inputs=(name, f"conv{number - 2}"), shape=(8, 16, 16)))
+            layers.append(
+                Add(name=f"ew_add{number // 4}", inputs=(name, f"conv{number - 2}"), shape=(8, 16, 16))
+            )
     weights = {
         name: WeightQuant(
-            rng.integers(-127, 128, (8, 8, 3, 3)).astype(np.int8), np.ones(8, np.float32), np.zeros(8, np.int64), 8
+            rng.integers(-127, 128, (8, 8, 3, 3)).astype(np.int8),
+            np.ones(8, np.float32),
+            np.zeros(8, np.int64),
+            8,
         )
         for name in params
     }
@@ -89,7 +94,13 @@ def measured_archive(name: str = "conv1") -> Archive:
     seen = {"low": -1.0, "high": 2.0, "start": -1.0, "width": 1.0, "counts": [5, 0, 7]}
     step = {"name": "equalization", "requested": True, "applied": False, "note": "brings nothing here"}
     tensors = [
-        {"name": layer, "offset": 2048 * (index % 3), "bytes": 2048, "first_step": index, "last_step": index + 2}
+        {
+            "name": layer,
+            "offset": 2048 * (index % 3),
+            "bytes": 2048,
+            "first_step": index,
+            "last_step": index + 2,
+        }
         for index, layer in enumerate(names)
     ]
     plan = {"arena_bytes": 6144, "lower_bound": 6144, "heuristic": "greedy_by_size", "tensors": tensors}
@@ -102,7 +113,11 @@ def measured_archive(name: str = "conv1") -> Archive:
         quantization=quantization,
         report={
             "optimize": {
-                "noise": {"output_db": 30.0, "images": 32, "layers": {name: 40.0 - i for i, name in enumerate(names)}},
+                "noise": {
+                    "output_db": 30.0,
+                    "images": 32,
+                    "layers": {name: 40.0 - i for i, name in enumerate(names)},
+                },
                 "activations": dict.fromkeys(names, seen),
                 "steps": [step],
                 "notes": ["a note"],

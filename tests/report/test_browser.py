@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.report.browser import CHROMIUM, Page, browser
+from tests.report.networks import deep_archive, measured_archive
 
 from mz.flow.profile import profile
 from mz.report.html import page
-from tests.report.browser import CHROMIUM, Page, browser
-from tests.report.networks import deep_archive, measured_archive
 
 pytestmark = [
     pytest.mark.slow,
@@ -85,8 +85,8 @@ def test_search_finds_a_layer(tab: Page, files: dict[str, Path]) -> None:
     assert tab.run("document.querySelector('.inspector h2').textContent") == "conv77"
     assert tab.run("document.querySelector('.layers tr.selected th').textContent") == "conv77"
     seen = tab.run(
-        "(() => { const a = document.querySelector('.node.selected').getBoundingClientRect(), b ="
-        " document.getElementById('canvas').getBoundingClientRect(); return a.top >= b.top && a.bottom <= b.bottom; })()"
+        "(() => { const [a, b] = ['.node.selected', '#canvas'].map((one) => document.querySelector(one)"
+        ".getBoundingClientRect()); return a.top >= b.top && a.bottom <= b.bottom; })()"
     )
     assert seen
     tab.press("Escape")
@@ -120,7 +120,9 @@ def test_the_graph_by_keyboard(tab: Page, files: dict[str, Path]) -> None:
 
 def test_sorting_by_a_column(tab: Page, files: dict[str, Path]) -> None:
     tab.open(files["small"], width=1280)
-    tab.run("[...document.querySelectorAll('.layers thead button')].find((one) => one.textContent === 'MACs').click()")
+    tab.run(
+        "[...document.querySelectorAll('.layers thead button')].find((one) => one.textContent === 'MACs').click()"
+    )
     assert tab.run("document.querySelector('[aria-sort]').getAttribute('aria-sort')") == "descending"
     wanted = max(profile(measured_archive())["layers"], key=lambda row: row["macs"])["name"]
     assert tab.run("document.querySelector('.layers tbody th').textContent") == wanted
@@ -130,7 +132,9 @@ def test_a_hostile_name_is_only_text(tab: Page, files: dict[str, Path]) -> None:
     tab.open(files["hostile"], width=1280)
     assert tab.run("window.taken") is None
     assert tab.run("document.querySelectorAll('img').length") == 0
-    assert tab.run("[...document.querySelectorAll('.layers th')].some((one) => one.textContent.includes('onerror'))")
+    assert tab.run(
+        "[...document.querySelectorAll('.layers th')].some((one) => one.textContent.includes('onerror'))"
+    )
 
 
 def test_the_policy_forbids_what_a_script_might_try(tab: Page, files: dict[str, Path]) -> None:
@@ -150,7 +154,8 @@ def test_every_button_and_field_has_a_name(tab: Page, files: dict[str, Path]) ->
     tab.open(files["small"], width=420)
     tab.run("document.querySelectorAll('.layers tbody tr')[1].click()")
     nameless = tab.run(
-        "[...document.querySelectorAll('button, input, select, [tabindex=\"0\"]')].filter((one) => !(one.textContent.trim()"
-        " || one.getAttribute('aria-label') || one.labels?.length || one.title)).map((one) => one.outerHTML.slice(0, 80))"
+        "[...document.querySelectorAll('button, input, select, [tabindex=\"0\"]')]"
+        ".filter((one) => !(one.textContent.trim() || one.getAttribute('aria-label') || one.labels?.length))"
+        ".map((one) => one.outerHTML.slice(0, 80))"
     )
     assert nameless == []

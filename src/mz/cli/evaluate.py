@@ -47,7 +47,9 @@ MOST_LAYERS = 10
 )
 @click.option("--saturation", is_flag=True, help="Count by layer the integers that were clipped.")
 @click.option(
-    "--har-out", type=OUTPUT_FILE, help="Save the archive with this accuracy in it, for `mz profile` and others."
+    "--har-out",
+    type=OUTPUT_FILE,
+    help="Save the archive with this accuracy in it, for `mz profile` and others.",
 )
 @console_options()
 def command(
@@ -83,6 +85,7 @@ def command(
     if har_out is not None:
         from mz import archive
 
+        assert result.archive is not None
         archive.write(result.archive, har_out)
         console.result(f"saved {har_out}")
     console.emit(as_data(result))

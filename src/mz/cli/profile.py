@@ -13,7 +13,10 @@ from mz.cli.options import INPUT_FILE, OUTPUT_FILE, console_options
 @click.command(short_help="Report on an archive: a page to open, text, JSON.")
 @click.argument("har", type=INPUT_FILE)
 @click.option(
-    "--out", type=OUTPUT_FILE, metavar="FILE", help="The page (default: the archive's name with .html, in this folder)."
+    "--out",
+    type=OUTPUT_FILE,
+    metavar="FILE",
+    help="The page (default: the archive's name with .html, in this folder).",
 )
 @click.option("--text", is_flag=True, help="Print the figures; write no page unless --out names one.")
 @console_options()

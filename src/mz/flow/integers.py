@@ -41,7 +41,10 @@ CHOICE_IMAGES = 64
 
 @dataclass(frozen=True, slots=True)
 class Integers:
-    """A quantized network. recipe: with every choice made. report: per-layer noise, sensitivities, and what calibration saw."""
+    """A quantized network. recipe: with every choice made.
+
+    report: per-layer noise, sensitivities, and what calibration saw.
+    """
 
     quantization: Quantization
     recipe: Recipe

@@ -1,7 +1,7 @@
 """A profile as one page of HTML that needs nothing but itself: style, script and data stand in it.
 
-The page's policy (CSP) forbids it to load or send anything. Data stand in a script element of JSON, with every character
-that could end it written as an escape; the page's script makes text nodes of them, never markup.
+The page's policy (CSP) forbids it to load or send anything. Data stand in a script element of JSON, with every
+character that could end it written as an escape; the page's script makes text nodes of them, never markup.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ _ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u20
 
 
 def page(profile: Mapping[str, Any]) -> str:
-    """The page of what `mz.flow.profile` gathers, UTF-8 once it is written. Raises ValueError for data that are not JSON."""
+    """The page of what `mz.flow.profile` gathers, to be written as UTF-8.
+
+    Raises ValueError for data that are not JSON.
+    """
     network = profile["network"]
     script = "\n".join(_part(name) for name in _SCRIPTS)
     return Template(_part("template.html")).substitute(

@@ -1,8 +1,8 @@
 """Where a network's layers stand when it is drawn: from top to bottom, one rank a step of the longest path.
 
 K. Sugiyama, S. Tagawa, M. Toda, Methods for visual understanding of hierarchical system structures, IEEE Trans. SMC 11
-(1981) 109-125: ranks, invisible nodes on long edges, ordering by barycentres. Columns are then found rank by rank as the
-places nearest to the producers' that keep the order and the distances: an isotonic regression, solved exactly by
+(1981) 109-125: ranks, invisible nodes on long edges, ordering by barycentres. Columns are then found rank by rank as
+the places nearest to the producers' that keep the order and the distances: an isotonic regression, solved exactly by
 pooling (R. E. Barlow et al., Statistical Inference under Order Restrictions, 1972).
 """
 
@@ -17,8 +17,8 @@ _RANK_HEIGHT = 64
 _NODE_GAP, _EDGE_GAP = 18, 14
 _SWEEPS = 8
 _STRAIGHT, _NEXT, _LOOSE = 8.0, 4.0, 1e-6
-"""How much an edge wants to be vertical: between invisible nodes, to the next rank, where a long edge begins or ends. The
-last is least, so that a chain of layers stays straight and its shortcuts run beside it.
+"""How much an edge wants to be vertical: between invisible nodes, to the next rank, where a long edge begins or ends.
+The last is least, so that a chain of layers stays straight and its shortcuts run beside it.
 """
 
 Point = tuple[float, float]
@@ -26,8 +26,8 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """nodes: middles by layer name. edges: (producer, consumer, points from the producer's lower to the consumer's upper
-    side). Lengths are in the page's pixels; the drawing's left upper corner is (0, 0).
+    """nodes: middles by layer name. edges: (producer, consumer, points from the producer's lower side to the consumer's
+    upper one). Lengths are in the page's pixels; the drawing's left upper corner is (0, 0).
     """
 
     nodes: Mapping[str, Point]

@@ -28,7 +28,9 @@ def text(profile: Mapping[str, Any]) -> str:
 def _heading(network: Mapping[str, Any]) -> str:
     precisions = ", ".join(f"{count} x {precision}" for precision, count in network["precision"].items())
     return " | ".join(
-        part for part in (network["name"], network["state"], network["hw_arch"], network["task"], precisions) if part
+        part
+        for part in (network["name"], network["state"], network["hw_arch"], network["task"], precisions)
+        if part
     )
 
 
@@ -68,7 +70,14 @@ def _accuracy(measured: list[Mapping[str, Any]]) -> Iterator[str]:
         for metric, value in entry["metrics"].items():
             if baseline := entry.get("baseline"):
                 bounds = baseline["ci95"].get(metric)
-                rows.append([metric_name(metric), "full precision", f"{baseline['metrics'][metric]:.2f}", _interval(bounds)])
+                rows.append(
+                    [
+                        metric_name(metric),
+                        "full precision",
+                        f"{baseline['metrics'][metric]:.2f}",
+                        _interval(bounds),
+                    ]
+                )
             rows.append([metric_name(metric), name, f"{value:.2f}", _interval(entry["ci95"].get(metric))])
             if loss := entry.get("degradation", {}).get(metric):
                 bounds = [loss["low"], loss["high"]]
@@ -104,7 +113,11 @@ def _layers(layers: list[Mapping[str, Any]]) -> str:
         ("SNR dB", ">", lambda row: f"{row['snr_db']:.1f}" if row.get("snr_db") is not None else None),
         ("clipped %", ">", _clipped),
         ("cycles", ">", _count_of("cycles")),
-        ("used %", ">", lambda row: f"{100 * row['utilization']:.1f}" if row.get("utilization") is not None else None),
+        (
+            "used %",
+            ">",
+            lambda row: f"{100 * row['utilization']:.1f}" if row.get("utilization") is not None else None,
+        ),
     ]
     kept = [column for column in columns if any(column[2](row) for row in layers)]
     rows = [[of(row) or "" for _, _, of in kept] for row in layers]
@@ -137,7 +150,9 @@ def _memory(plan: Mapping[str, Any] | None) -> str:
         for row in plan["tensors"]
     ]
     figures = ", ".join(
-        f"{key.replace('_', ' ')} {_figure(value)}" for key, value in plan.items() if isinstance(value, (int, str))
+        f"{key.replace('_', ' ')} {_figure(value)}"
+        for key, value in plan.items()
+        if isinstance(value, (int, str))
     )
     return f"  {figures}\n" + table(["tensor", "offset", "bytes", "steps"], rows, "<>>>")
 
@@ -151,8 +166,8 @@ def _files(profile: Mapping[str, Any]) -> str:
     lines = [f"  {file['path']}  {file['bytes']:,} bytes" for file in profile.get("artefacts", [])]
     if verdict := profile.get("verify"):
         lines.append(
-            f"  {verdict['differing']:,} of {verdict['integers']:,} output integers differ from the {verdict['against']}'s, "
-            f"over {verdict['images']:,} images"
+            f"  {verdict['differing']:,} of {verdict['integers']:,} output integers differ from the "
+            f"{verdict['against']}'s, over {verdict['images']:,} images"
         )
     return "\n".join(lines)
 
