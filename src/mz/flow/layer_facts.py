@@ -38,6 +38,7 @@ def layer_facts(archive: Archive, plans: Mapping[str, Any]) -> list[dict[str, An
     graph = archive.working_graph
     sizes = _sizes(archive)
     structure = graph.to_dict()["layers"]
+    estimates = {entry["name"]: entry for entry in plans.get("estimate", {}).get("layers", ())}
     rows = []
     for index, layer in enumerate(graph.layers):
         row: dict[str, Any] = {
@@ -56,7 +57,7 @@ def layer_facts(archive: Archive, plans: Mapping[str, Any]) -> list[dict[str, An
             **_range(archive, layer),
             **_weights(archive, layer),
             **_measured(archive, layer.name),
-            **_planned(plans, layer.name),
+            **_planned(estimates, layer.name),
         }
         rows.append(row)
     return rows
@@ -144,9 +145,6 @@ def _measured(archive: Archive, name: str) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _planned(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The layer's own figures in the estimate: cycles, utilization and whatever else it says."""
-    for entry in plans.get("estimate", {}).get("layers", ()):
-        if entry.get("name") == name:
-            return {key: value for key, value in entry.items() if key in ("cycles", "utilization", "bound")}
-    return {}
+def _planned(estimates: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """The layer's own figures in the estimate: cycles, utilization, clusters and whatever else it says."""
+    return {key: value for key, value in estimates.get(name, {}).items() if key != "name"}

@@ -32,7 +32,8 @@ def profile(archive: Archive, file: str | None = None) -> dict[str, Any]:
     file: the archive's name in the commands that `missing` holds; by default that which the stages give it.
     """
     report = archive.report
-    plans = {key: found for key in _PLANS if (found := _of_compile(report, key))}
+    compiled = report.get("compile", {})
+    plans = {key: compiled[key] for key in _PLANS if compiled.get(key)}
     optional = {
         "accuracy": _accuracy(report),
         "noise": _noise(report),
@@ -40,7 +41,7 @@ def profile(archive: Archive, file: str | None = None) -> dict[str, Any]:
         "passes": report.get("optimize", {}).get("passes"),
         "notes": [*report.get("parse", {}).get("notes", []), *report.get("optimize", {}).get("notes", [])],
         "recipe": _settings(archive, "optimize"),
-        "verify": report.get("compile", {}).get("verify"),
+        "verify": compiled.get("verify"),
         "artefacts": [{"path": path, "bytes": len(data)} for path, data in sorted(archive.artefacts.items())],
         **plans,
     }
@@ -123,11 +124,6 @@ def _accuracy(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         for target in _ACCURACY_ORDER
         if target in measured
     ]
-
-
-def _of_compile(report: Mapping[str, Any], key: str) -> Any:
-    compiled = report.get("compile", {})
-    return compiled.get(key) or compiled.get("summary", {}).get(key)
 
 
 def _missing(archive: Archive, sections: Mapping[str, Any], file: str) -> list[dict[str, str]]:

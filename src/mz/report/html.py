@@ -20,6 +20,7 @@ _SCRIPTS = (
     "axes.js",
     "graph.js",
     "depth.js",
+    "schedule.js",
     "memory.js",
     "histograms.js",
     "table.js",

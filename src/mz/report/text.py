@@ -17,6 +17,7 @@ def text(profile: Mapping[str, Any]) -> str:
         _totals(profile),
         *_accuracy(profile.get("accuracy", [])),
         _layers(profile["layers"]),
+        _contexts(profile.get("estimate", {}).get("contexts", [])),
         _memory(profile.get("memory_plan")),
         _steps(profile.get("steps", [])),
         _files(profile),
@@ -59,7 +60,9 @@ def _totals(profile: Mapping[str, Any]) -> str:
 
 
 def _figure(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _accuracy(measured: list[Mapping[str, Any]]) -> Iterator[str]:
@@ -142,6 +145,16 @@ def _clipped(row: Mapping[str, Any]) -> str | None:
     return f"{100 * (counted['low'] + counted['high']) / counted['total']:.2g}"
 
 
+def _contexts(contexts: list[Mapping[str, Any]]) -> str:
+    keys = ("layers", "constant_bytes", "buffer_bytes", "load_cycles", "interval_cycles", "latency_cycles")
+    rows = [
+        [str(number), *(f"{context[key]:,}" for key in keys), context["bound"]]
+        for number, context in enumerate(contexts)
+    ]
+    headings = ["context", *(key.replace("_", " ") for key in keys), "bound by"]
+    return table(headings, rows, ">" * (1 + len(keys))) if rows else ""
+
+
 def _memory(plan: Mapping[str, Any] | None) -> str:
     if not plan:
         return ""
@@ -165,11 +178,21 @@ def _steps(steps: list[Mapping[str, Any]]) -> str:
 def _files(profile: Mapping[str, Any]) -> str:
     lines = [f"  {file['path']}  {file['bytes']:,} bytes" for file in profile.get("artefacts", [])]
     if verdict := profile.get("verify"):
+        lines += [f"  {form}: {_verdict(found)}" for form, found in verdict.get("forms", {}).items()]
         lines.append(
             f"  {verdict['differing']:,} of {verdict['integers']:,} output integers differ from the "
             f"{verdict['against']}'s, over {verdict['images']:,} images"
         )
     return "\n".join(lines)
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    figures = ", ".join(
+        f"{key.replace('_', ' ')} {_figure(found[key])}"
+        for key in found
+        if key != "exact" and found[key] is not None
+    )
+    return ("exact, " if found["exact"] else "own rounding, ") + figures
 
 
 def _missing(missing: list[Mapping[str, str]]) -> str:

@@ -37,6 +37,7 @@ function scaled(value, units, step) {
 
 const quantity = (value) => scaled(value, ["", "k", "M", "G", "T"], 1000);
 const bytes = (value) => scaled(value, ["B", "KiB", "MiB", "GiB"], 1024);
+const duration = (ms) => (ms >= 1000 ? `${real(ms / 1000)}\u202fs` : ms >= 1 ? `${real(ms)}\u202fms` : `${real(1000 * ms)}\u202f\u00b5s`);
 const share = (part) => (part === 0 ? "0\u202f%" : part < 1e-4 ? "<0.01\u202f%" : `${(100 * part).toFixed(part < 0.1 ? 2 : 1)}\u202f%`);
 const decibel = (value) => `${fixed(value, 1)}\u202fdB`;
 const shape = (sizes) => sizes.join("\u00d7");
@@ -69,6 +70,7 @@ const MEASURES = [
   { key: "clipped", label: "Clipped", value: clippedOf, text: share, unit: "share" },
   { key: "sensitivity", label: "4-bit noise", value: (l) => l.sensitivity, text: real, unit: "" },
   { key: "cycles", label: "Cycles", value: (l) => l.cycles, text: quantity, unit: "cycles" },
+  { key: "line_buffer_bytes", label: "Line buffer", value: (l) => l.line_buffer_bytes || undefined, text: bytes, unit: "bytes" },
   { key: "utilization", label: "Utilization", value: (l) => l.utilization, text: share, unit: "share", lessIsWorse: true },
 ].filter((measure) => layers.some((layer) => measure.value(layer) !== undefined));
 const measure = (key) => MEASURES.find((one) => one.key === key);

@@ -28,6 +28,11 @@ function depthSection() {
       axis.append(svg("line", { x1: place(index), x2: place(index), y1: top, y2: top + 4 }), svg("text", { x: place(index), y: top + 16, "text-anchor": "middle" }, String(index)));
     }
     axis.append(svg("text", { class: "name", x: (LEFT + width - RIGHT) / 2, y: top + 31, "text-anchor": "middle" }, "layer, in order of execution"));
+    for (const layer of layers.slice(1)) {
+      const before = layers[layer.index - 1].context;
+      if (before !== undefined && layer.context !== undefined && before !== layer.context)
+        picture.append(svg("line", { class: "border", x1: place(layer.index - 0.5), x2: place(layer.index - 0.5), y1: 20, y2: top }));
+    }
     picture.append(axis, cross);
     box.replaceChildren(picture);
     marked();
@@ -100,6 +105,7 @@ function depthSection() {
   });
   watchers.push((change) => change === "selected" && mark && marked());
   queueMicrotask(atWidth(box, draw));
-  const about = profile.noise ? `Noise was measured on ${count(profile.noise.images)} calibration images.` : null;
+  const contexts = new Set(layers.map((layer) => layer.context).filter((context) => context !== undefined)).size;
+  const about = [profile.noise && `Noise was measured on ${count(profile.noise.images)} calibration images.`, contexts > 1 && "Dotted: a new context begins."].filter(Boolean).join(" ");
   return section("depth", "Along the depth", about, box);
 }

@@ -9,7 +9,7 @@ byId("pills").append(...[
 ].filter(Boolean).map(([text, kind]) => el("span", { class: kind }, text)));
 byId("footer").append(`mz ${profile.tool_version} \u00b7 this page loads nothing and sends nothing`);
 
-const parts = [tilesSection(), accuracySection(), depthSection(), memorySection(), tableSection(), histogramSection(), stepsSection(), filesSection(), missingSection()].filter(Boolean);
+const parts = [tilesSection(), accuracySection(), depthSection(), scheduleSection(), memorySection(), tableSection(), histogramSection(), stepsSection(), filesSection(), missingSection()].filter(Boolean);
 byId("main").append(...parts);
 inspector();
 drawGraph();

@@ -28,7 +28,8 @@ const interval = (bounds) => (bounds && bounds[0] !== null ? `${fixed(bounds[0],
 
 function estimateTiles(estimate, tile) {
   const tiles = [];
-  if (estimate.fps !== undefined) tiles.push(tile("Frames a second", quantity(Number(estimate.fps.toPrecision(4))), `estimated for ${profile.network.hw_arch}`));
+  tiles.push(tile("Images a second", quantity(Math.round(estimate.fps)), estimate.fps_batch > 1.01 * estimate.fps ? `${quantity(Math.round(estimate.fps_batch))} at batch ${estimate.batch}, estimated` : `estimated for ${estimate.hw_arch}`));
+  tiles.push(tile("Latency", duration(estimate.latency_ms), `estimated at ${count(estimate.clock_mhz)} MHz`, `${count(estimate.cycles)} cycles`));
   return tiles;
 }
 
@@ -100,13 +101,19 @@ function stepsSection() {
 
 function filesSection() {
   const { verify, artefacts, network } = profile;
+  const forms = Object.entries(verify?.forms ?? {}).map(([form, found]) => el("tr", {}, el("th", { scope: "row" }, form),
+    el("td", { class: found.exact ? "yes" : null }, found.exact ? "exact" : "own rounding"),
+    el("td", { class: "note" }, found.exact ? `${count(found.differing)} of ${count(found.integers)} integers differ` : [
+      found.snr_db === null ? "equal" : `${decibel(found.snr_db)}`, found.equal_percent !== undefined && `${fixed(found.equal_percent, 2)}\u202f% equal`,
+      found.largest_difference_steps !== undefined && `largest difference ${count(found.largest_difference_steps)} steps`].filter(Boolean).join(", "))));
   const proof = verify && el("p", { class: verify.differing ? "worse" : "better" },
     `${count(verify.differing)} of ${count(verify.integers)} output integers differ from the ${verify.against}'s, over ${count(verify.images)} images.`);
   const origin = el("dl", { class: "facts wide" },
     network.source_sha256 && [el("dt", {}, "ONNX file, SHA-256"), el("dd", { class: "hash" }, network.source_sha256)],
     network.parity_db !== null && network.parity_db !== undefined && [el("dt", {}, "parsed against original"), el("dd", {}, decibel(network.parity_db))],
     artefacts && artefacts.flatMap((one) => [el("dt", {}, one.path), el("dd", {}, `${count(one.bytes)} bytes`)]));
-  return section("files", "Origin and files", null, proof, origin);
+  return section("files", "Origin and files", null, proof,
+    forms.length > 0 && el("div", { class: "scroll plain" }, el("table", { class: "forms" }, el("thead", {}, el("tr", {}, ["Form", "Against the emulator", "Measured"].map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, forms))), origin);
 }
 
 function missingSection() {
