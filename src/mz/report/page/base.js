@@ -67,11 +67,11 @@ const MEASURES = [
   { key: "weight_bytes", label: "Weights", value: (l) => l.weight_bytes, text: bytes, unit: "bytes" },
   { key: "activation_bytes", label: "Output", value: (l) => l.activation_bytes, text: bytes, unit: "bytes" },
   { key: "snr_db", label: "SNR", value: (l) => l.snr_db, text: decibel, unit: "dB", lessIsWorse: true },
-  { key: "clipped", label: "Clipped", value: clippedOf, text: share, unit: "share" },
-  { key: "sensitivity", label: "4-bit noise", value: (l) => l.sensitivity, text: real, unit: "" },
   { key: "cycles", label: "Cycles", value: (l) => l.cycles, text: quantity, unit: "cycles" },
-  { key: "line_buffer_bytes", label: "Line buffer", value: (l) => l.line_buffer_bytes || undefined, text: bytes, unit: "bytes" },
   { key: "utilization", label: "Utilization", value: (l) => l.utilization, text: share, unit: "share", lessIsWorse: true },
+  { key: "clipped", label: "Clipped", value: clippedOf, text: share, unit: "share" },
+  { key: "line_buffer_bytes", label: "Line buffer", value: (l) => l.line_buffer_bytes || undefined, text: bytes, unit: "bytes" },
+  { key: "sensitivity", label: "4-bit noise", value: (l) => l.sensitivity, text: real, unit: "" },
 ].filter((measure) => layers.some((layer) => measure.value(layer) !== undefined));
 const measure = (key) => MEASURES.find((one) => one.key === key);
 

@@ -27,7 +27,7 @@ function depthSection() {
     for (const index of ticks(0, layers.length - 1, width < 600 ? 5 : 10).filter(Number.isInteger)) {
       axis.append(svg("line", { x1: place(index), x2: place(index), y1: top, y2: top + 4 }), svg("text", { x: place(index), y: top + 16, "text-anchor": "middle" }, String(index)));
     }
-    axis.append(svg("text", { class: "name", x: (LEFT + width - RIGHT) / 2, y: top + 31, "text-anchor": "middle" }, "layer, in order of execution"));
+    axis.append(svg("text", { class: "name", x: (LEFT + width - RIGHT) / 2, y: top + 31, "text-anchor": "middle" }, "layer, in the graph's order"));
     for (const layer of layers.slice(1)) {
       const before = layers[layer.index - 1].context;
       if (before !== undefined && layer.context !== undefined && before !== layer.context)

@@ -79,7 +79,7 @@ function drawGraph() {
   // As large as reads well, from the top.
   function begin() {
     const box = canvas.getBoundingClientRect();
-    view.scale = Math.min(1, Math.max(0.62, (box.width - 40) / width));
+    view.scale = Math.min(1, Math.max(0.75, (box.width - 40) / width));
     const first = groups.get(layers[0].name);
     view.x = width * view.scale <= box.width - 24 ? (box.width - width * view.scale) / 2 : box.width / 2 - first.x * view.scale;
     view.y = 16;
@@ -176,13 +176,14 @@ function drawGraph() {
   paint(undefined);
 
   function paint(by) {
-    const values = by ? layers.map(by.value).filter((value) => value !== undefined) : [];
+    const scale = by?.key === "snr_db" ? layers.filter((layer) => layer.family !== "input") : layers;
+    const values = by ? scale.map(by.value).filter((value) => value !== undefined) : [];
     const [low, high] = [Math.min(...values), Math.max(...values)];
     canvas.classList.toggle("heat", Boolean(by));
     for (const layer of layers) {
       const { group, sub } = groups.get(layer.name);
       const value = by?.value(layer);
-      const part = value === undefined || high === low ? 0 : (value - low) / (high - low);
+      const part = value === undefined || high === low ? 0 : Math.min((value - low) / (high - low), 1);
       group.style.setProperty("--t", value === undefined ? 0 : by.lessIsWorse ? 1 - part : part);
       sub.textContent = !by ? `${kindOf(layer)} · ${shape(layer.shape)}` : value === undefined ? "–" : by.text(value);
     }
@@ -209,7 +210,13 @@ function drawGraph() {
     if (layer && from !== "graph") bring(layer.name);
   });
   atWidth(canvas, begin)();
-  addEventListener("beforeprint", fit);
+  // Paper has another size than the canvas: there the whole network fills what it gets.
+  addEventListener("beforeprint", () => {
+    picture.setAttribute("viewBox", `-8 -8 ${width + 16} ${height + 16}`);
+    world.removeAttribute("transform");
+    canvas.classList.toggle("far", height > 2400);
+  });
+  addEventListener("afterprint", () => { picture.removeAttribute("viewBox"); show(); });
 }
 
 const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);

@@ -34,7 +34,7 @@ const histogramOf = (layer, what) => (what === "weights" ? layer.weights?.histog
 function histogramPicture(layer, what, wide, high) {
   const [low, top] = extent(layer, what);
   const x = (value) => ((value - low) / (top - low)) * wide;
-  const picture = svg("svg", { class: "histogram", viewBox: `0 0 ${wide} ${high}`, width: wide, height: high, "aria-hidden": "true" });
+  const picture = svg("svg", { class: "histogram", viewBox: `0 0 ${wide} ${high}`, width: wide, height: high, "aria-hidden": "true", preserveAspectRatio: "none" });
   if (what === "activations" && layer.range) {
     const [a, b] = [x(layer.range.low), x(layer.range.high)];
     if (a > 0.5) picture.append(svg("rect", { class: "outside", x: 0, width: a, height: high }));
@@ -76,7 +76,7 @@ function histogramChart(layer, what) {
   };
   const all = histogram.counts.reduce((a, b) => a + b, 0);
   const words = integer ? `Weights, ${layer.weight_bits}-bit integers` : what === "weights" ? "Weights, float32" : "Output values on the calibration set";
-  const caption = el("figcaption", {}, words, el("span", {}, `${quantity(all)} values, heights by square root`));
+  const caption = el("figcaption", {}, words, el("span", {}, `${quantity(all)} values, \u221a heights`));
   box.append(caption);
   queueMicrotask(atWidth(box, draw));
   return box;

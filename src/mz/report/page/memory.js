@@ -29,10 +29,10 @@ function memorySection() {
       if (wide > 7 * tensor.name.length + 8 && high > 13 && !tensor.shares)
         picture.append(svg("text", { class: "within", x: left + 5, y: y(tensor.offset + tensor.bytes) + 12 }, tensor.name));
     }
-    for (const [value, words] of [[plan.lower_bound, "lower bound"]]) {
-      if (value === undefined) continue;
-      picture.append(svg("line", { class: "limit", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
-        svg("text", { class: "limit-name", x: width - RIGHT - 2, y: 13, "text-anchor": "end" }, `${words} ${bytes(value)} (dashed)`));
+    if (plan.lower_bound < plan.arena_bytes) {
+      const at = y(plan.lower_bound);
+      picture.append(svg("line", { class: "limit", x1: LEFT, x2: width - RIGHT, y1: at, y2: at }),
+        svg("text", { class: "limit-name", x: width - RIGHT - 2, y: 13, "text-anchor": "end" }, `lower bound ${bytes(plan.lower_bound)} (dashed)`));
     }
     picture.append(svg("text", { class: "name", x: LEFT + 2, y: 13 }, `Arena ${bytes(plan.arena_bytes)}`));
     for (const value of ticks(0, steps - 1, width < 600 ? 5 : 10).filter(Number.isInteger))

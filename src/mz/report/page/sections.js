@@ -20,7 +20,8 @@ function tilesSection() {
   if (plan) tiles.push(tile("Activation arena", bytes(plan.arena_bytes), plan.heuristic && `${plan.heuristic.replaceAll("_", " ")}`, count(plan.arena_bytes)));
   else if (totals.activation_peak_bytes !== undefined) tiles.push(tile("Peak activations", bytes(totals.activation_peak_bytes), "alive at once, in this order", count(totals.activation_peak_bytes)));
   tiles.push(tile("Layers", count(totals.layers), totals.layers === totals.accelerator_layers ? "all on the accelerator" : `${count(totals.layers - totals.accelerator_layers)} on the host`));
-  return el("section", { class: "tiles", id: "overview", "aria-label": "Overview" }, el("dl", {}, tiles));
+  const columns = tiles.length > 6 ? Math.ceil(tiles.length / 2) : tiles.length;
+  return el("section", { class: "tiles", id: "overview", "aria-label": "Overview" }, el("dl", { style: `--columns: ${columns}` }, tiles));
 }
 
 const signed = (value) => (value > 0 ? "+" : "") + fixed(value, 2);
@@ -53,7 +54,7 @@ function accuracySection() {
 }
 
 // `a8_w8+` says that some layers have another precision.
-const integers = (precision) => (precision.endsWith("+") ? `mostly ${precision.slice(0, -1)}` : precision).replace("_", " ");
+const integers = (precision) => `integers, ${precision.endsWith("+") ? `mostly ${precision.slice(0, -1)}` : precision}`.replace("_", " ");
 
 function whiskers(metric, rows, loss) {
   const known = rows.filter(([, one]) => one.metrics[metric] !== undefined);
@@ -64,7 +65,7 @@ function whiskers(metric, rows, loss) {
   const [low, high] = [Math.min(...ends) - room, Math.max(...ends) + room];
   box.style.height = `${height}px`;
   const draw = (width) => {
-    const left = width < 560 ? 8 : 130, right = width < 560 ? 8 : 190;
+    const left = width < 560 ? 8 : 168, right = width < 560 ? 8 : 190;
     const x = (value) => left + ((value - low) / (high - low)) * (width - left - right);
     const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": known.map(([name, one]) => `${name} ${fixed(one.metrics[metric], 2)} (${interval(one.ci95[metric])})`).join("; ") });
     for (const value of ticks(low, high, width < 560 ? 4 : 6)) {

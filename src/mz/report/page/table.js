@@ -105,5 +105,9 @@ function tableSection() {
     else { rove(); if (from !== "table") bring("smooth"); }
   });
   arrange();
-  return section("layers", "Layers", null, el("div", { class: "row" }, how, el("label", { class: "filter" }, "Show ", kinds)), scroll);
+  const frame = el("div", { class: "edge-of" }, scroll);
+  const hint = () => frame.classList.toggle("more", scroll.scrollWidth - scroll.clientWidth - scroll.scrollLeft > 4);
+  scroll.addEventListener("scroll", hint, { passive: true });
+  new ResizeObserver(hint).observe(scroll);
+  return section("layers", "Layers", null, el("div", { class: "row" }, how, el("label", { class: "filter" }, "Show ", kinds)), frame);
 }
