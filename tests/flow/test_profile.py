@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mz.compiler import summarize
 from mz.flow.accuracy import still_true, with_accuracy
 from mz.flow.options import EvalOptions, EvalResult, ModelRef
 from mz.flow.profile import profile
+from mz.report.text import text
 
 
 @pytest.mark.parametrize("state", ["parsed", "fp_optimized", "quantized", "compiled"])
@@ -109,3 +111,24 @@ def test_accuracy_is_kept_by_target_until_the_integers_are_made_anew() -> None:
     }
     assert list(still_true(archive.report)["accuracy"]) == ["full_precision"]
     assert still_true({"parse": 1}) == {"parse": 1}
+
+
+def test_what_is_no_figure_is_left_out() -> None:
+    """A dead layer has no SNR, equal outputs an infinite one, and a metric may lack its interval."""
+    archive = measured_archive()
+    nan = float("nan")
+    archive.report["optimize"]["noise"]["layers"]["conv3"] = nan
+    archive.report["optimize"]["noise"]["output_db"] = float("inf")
+    entry = archive.report["accuracy"]["emulator"]
+    entry |= {"snr_db": float("inf"), "ci95": {"top1": [nan, nan]}}
+    entry["degradation"] = {"top1": {"value": 0.5, "low": nan, "high": nan}}
+    archive.params["conv4"]["kernel"][0, 0, 0, 0] = np.nan
+    about = profile(dataclasses.replace(archive, state="parsed", quantization=None, artefacts={}))
+    rows = {row["name"]: row for row in about["layers"]}
+    assert "snr_db" not in rows["conv3"] and "output_db" not in about["noise"]
+    assert rows["conv4"]["weights"]["not_finite"] == 1
+    (measured,) = about["accuracy"]
+    assert "snr_db" not in measured and measured["ci95"] == {}
+    assert measured["degradation"] == {"top1": {"value": 0.5}}
+    assert "top-1" in text(about)
+    json.dumps(about, allow_nan=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.report.browser import CHROMIUM, Page, browser
-from tests.report.networks import deep_archive, measured_archive
+from tests.report.networks import deep_archive, every_state, measured_archive
 
 from mz.flow.profile import profile
 from mz.report.html import page
@@ -30,6 +30,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small network of every section, the same with a hostile layer name, and 300 layers."""
     folder = tmp_path_factory.mktemp("pages")
     archives = {"small": measured_archive(), "hostile": measured_archive(HOSTILE), "deep": deep_archive(300)}
+    archives |= every_state()
     for name, archive in archives.items():
         (folder / f"{name}.html").write_text(page(profile(archive)), encoding="utf-8")
     return {name: folder / f"{name}.html" for name in archives}
@@ -62,6 +63,19 @@ def test_layout_fits_its_width(tab: Page, files: dict[str, Path], name: str, wid
     brightness = np.mean([int(part) for part in ground[4:-1].split(",")])
     assert brightness < 60 if dark else brightness > 200
     assert tab.screenshot().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("state", ["parsed", "fp_optimized", "quantized", "compiled"])
+def test_every_state_draws_every_layer(tab: Page, files: dict[str, Path], state: str) -> None:
+    """Walking over all layers shows each in the inspector; the page complains of none."""
+    tab.open(files[state], width=1280)
+    names = [layer.name for layer in every_state()[state].working_graph.layers]
+    assert tab.run("[...document.querySelectorAll('.node .title')].map((one) => one.textContent)") == names
+    shown = tab.run(
+        "[...document.querySelectorAll('.layers tbody tr')].map((row) => { row.click();"
+        " return document.querySelector('.inspector h2').textContent; })"
+    )
+    assert shown == names
 
 
 @pytest.mark.parametrize("width", [420, 1280])

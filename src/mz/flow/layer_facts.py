@@ -6,10 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from mz.archive import Archive
 from mz.compiler import summarize
 from mz.graph import Conv, Graph, Layer, TensorQuant
 from mz.report.histogram import float_histogram, integer_histogram
+from mz.report.plain import known
 
 FAMILIES = {
     "input": "input",
@@ -122,12 +125,14 @@ def _weights(archive: Archive, layer: Layer) -> dict[str, Any]:
         kernel, histogram, more, bits = arrays["kernel"], float_histogram(arrays["kernel"]), {}, {}
     else:
         return {}
+    finite = kernel[np.isfinite(kernel)]
     facts = {
         "unit": "integer" if integers else "float",
         "count": int(kernel.size),
         "zeros": int((kernel == 0).sum()),
-        "low": kernel.min().item(),
-        "high": kernel.max().item(),
+        "not_finite": int(kernel.size - finite.size),
+        "low": finite.min().item() if finite.size else 0,
+        "high": finite.max().item() if finite.size else 0,
         "histogram": histogram,
     }
     return bits | {"weights": facts | more}
@@ -142,7 +147,8 @@ def _measured(archive: Archive, name: str) -> dict[str, Any]:
         "activations": optimized.get("activations", {}).get(name),
         "saturation": saturation(archive.report).get(name),
     }
-    return {key: value for key, value in found.items() if value is not None}
+    facts: dict[str, Any] = known(found)
+    return facts
 
 
 def _planned(estimates: Mapping[str, Mapping[str, Any]], name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from mz import archive as har
 from mz.archive import Archive
 from mz.compiler import summarize
 from mz.flow.layer_facts import layer_facts, saturation
-from mz.report.plain import plain
+from mz.report.plain import known, plain
 
 _ACCURACY_ORDER = ("full_precision", "fp_optimized", "emulator")
 _PLANS = ("memory_plan", "schedule", "estimate")
@@ -41,7 +41,7 @@ def profile(archive: Archive, file: str | None = None) -> dict[str, Any]:
         "passes": report.get("optimize", {}).get("passes"),
         "notes": [*report.get("parse", {}).get("notes", []), *report.get("optimize", {}).get("notes", [])],
         "recipe": _settings(archive, "optimize"),
-        "verify": compiled.get("verify"),
+        "verify": known(compiled.get("verify")),
         "artefacts": [{"path": path, "bytes": len(data)} for path, data in sorted(archive.artefacts.items())],
         **plans,
     }
@@ -113,14 +113,15 @@ def _settings(archive: Archive, stage: str) -> dict[str, Any] | None:
 def _noise(report: Mapping[str, Any]) -> dict[str, Any] | None:
     """The outputs together; single layers bear their own figure."""
     noise = report.get("optimize", {}).get("noise")
-    return noise and {"output_db": noise["output_db"], "images": noise["images"]}
+    return noise and known({"output_db": noise["output_db"], "images": noise["images"]})
 
 
 def _accuracy(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One entry a target; the counters of clipped integers stand with their layers."""
     measured = report.get("accuracy", {})
     return [
-        {"target": target} | {key: value for key, value in measured[target].items() if key != "saturation"}
+        {"target": target}
+        | known({key: value for key, value in measured[target].items() if key != "saturation"})
         for target in _ACCURACY_ORDER
         if target in measured
     ]

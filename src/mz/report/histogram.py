@@ -23,8 +23,8 @@ def integer_histogram(kernel: np.ndarray, bits: int) -> dict[str, Any]:
 
 
 def float_histogram(kernel: np.ndarray) -> dict[str, Any]:
-    """Bars from the smallest to the largest weight; one bar where all are alike. kernel: float32 of any shape."""
-    values = kernel.reshape(-1).astype(np.float64)
+    """Bars from the smallest to the largest finite weight; one bar where all are alike. kernel: float32, any shape."""
+    values = kernel[np.isfinite(kernel)].astype(np.float64)
     if not values.size:
         return {"start": 0.0, "width": 0.0, "counts": []}
     low, high = float(values.min()), float(values.max())

@@ -21,3 +21,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def known(value: Any) -> Any:
+    """Plain data without what is no figure: keys of None, of numbers that are not finite, and of lists that hold one."""
+    if isinstance(value, Mapping):
+        found = {key: known(item) for key, item in plain(value).items()}
+        return {key: item for key, item in found.items() if item is not None}
+    if isinstance(value, list):
+        return None if any(item is None for item in value) else [known(item) for item in value]
+    return value

@@ -49,7 +49,7 @@ def _totals(profile: Mapping[str, Any]) -> str:
         "activation_peak_bytes": "activation peak bytes",
     }
     lines = [(name, f"{totals[key]:,}") for key, name in names.items() if key in totals]
-    if noise:
+    if noise and "output_db" in noise:
         lines.append(("output SNR", f"{noise['output_db']:.1f} dB on {noise['images']} calibration images"))
     lines += [
         (key.replace("_", " "), _figure(value))
@@ -71,7 +71,8 @@ def _accuracy(measured: list[Mapping[str, Any]]) -> Iterator[str]:
         name = names.get(entry["target"], f"integers, {entry['precision']}")
         rows = []
         for metric, value in entry["metrics"].items():
-            if baseline := entry.get("baseline"):
+            baseline = entry.get("baseline")
+            if baseline and metric in baseline["metrics"]:
                 bounds = baseline["ci95"].get(metric)
                 rows.append(
                     [
@@ -82,8 +83,9 @@ def _accuracy(measured: list[Mapping[str, Any]]) -> Iterator[str]:
                     ]
                 )
             rows.append([metric_name(metric), name, f"{value:.2f}", _interval(entry["ci95"].get(metric))])
-            if loss := entry.get("degradation", {}).get(metric):
-                bounds = [loss["low"], loss["high"]]
+            loss = entry.get("degradation", {}).get(metric, {})
+            if "value" in loss:
+                bounds = (loss.get("low"), loss.get("high"))
                 rows.append([metric_name(metric), "degradation", f"{loss['value']:.2f}", _interval(bounds)])
         closeness = [f"{entry['count']:,} images of {entry['dataset']}"]
         if (agreement := entry.get("agreement")) is not None:

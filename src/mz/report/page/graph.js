@@ -8,7 +8,7 @@ function drawGraph() {
   const paths = [];
 
   const world = svg("g", {});
-  const picture = svg("svg", { class: "network", "aria-hidden": "true" }, world);
+  const picture = svg("svg", { class: "network", role: "presentation" }, world);
   canvas.append(picture);
   for (const [from, to, points] of edges) {
     const path = svg("path", { class: "edge", d: curve(points) });
@@ -33,7 +33,6 @@ function drawGraph() {
     groups.set(layer.name, { group, sub, x, y });
     world.append(group);
   }
-  picture.removeAttribute("aria-hidden");
 
   function curve(points) {
     let d = `M${points[0][0]} ${points[0][1]}`;

@@ -61,6 +61,7 @@ function inspector() {
           activations && fact("calibration saw", `${real(activations.low)} .. ${real(activations.high)}`),
           fact("clipped", clipped),
           weights && fact("weights", [`${real(weights.low)} .. ${real(weights.high)}`, el("span", { class: "aside" }, `${share(weights.count ? weights.zeros / weights.count : 0)} zeros`)]),
+          weights?.not_finite ? fact("not finite", `${count(weights.not_finite)} weights`) : [],
           weights?.scale_low !== undefined && fact("weight scales", weights.scale_low === weights.scale_high ? real(weights.scale_low) : `${real(weights.scale_low)} .. ${real(weights.scale_high)}`),
           layer.origin.length ? fact("ONNX nodes", layer.origin.map((name) => el("span", { class: "origin" }, name))) : []),
         weights && weights.count && histogramChart(layer, "weights"),

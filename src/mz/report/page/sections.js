@@ -8,11 +8,11 @@ function tilesSection() {
   if (measured) {
     for (const [metric, value] of Object.entries(measured.metrics).slice(0, 1)) {
       const loss = measured.degradation?.[metric];
-      const about = loss ? [`${signed(-loss.value)} points `, el("span", { class: "together" }, `(${signed(-loss.high)} .. ${signed(-loss.low)})`)] : interval(measured.ci95[metric]);
+      const about = loss?.value !== undefined ? [`${signed(-loss.value)} points `, el("span", { class: "together" }, lost(loss))] : interval(measured.ci95[metric]);
       tiles.push(tile(metricName(metric), fixed(value, 2), about));
     }
   }
-  if (noise) tiles.push(tile("Output SNR", decibel(noise.output_db), `on ${count(noise.images)} calibration images`));
+  if (noise?.output_db !== undefined) tiles.push(tile("Output SNR", decibel(noise.output_db), `on ${count(noise.images)} calibration images`));
   if (estimate) tiles.push(...estimateTiles(estimate, tile));
   tiles.push(tile("MACs an image", quantity(totals.macs), totals.macs ? `${share(totals.accelerator_macs / totals.macs)} on the accelerator` : null, count(totals.macs)));
   if (totals.weight_bytes !== undefined) tiles.push(tile("Weights", bytes(totals.weight_bytes + totals.bias_bytes), `${bytes(totals.float_bytes)} in float`, `${count(totals.weight_bytes)} bytes of kernels, ${count(totals.bias_bytes)} of biases`));
@@ -25,7 +25,8 @@ function tilesSection() {
 }
 
 const signed = (value) => (value > 0 ? "+" : "") + fixed(value, 2);
-const interval = (bounds) => (bounds && bounds[0] !== null ? `${fixed(bounds[0], 2)} .. ${fixed(bounds[1], 2)}` : "");
+const interval = (bounds) => (bounds ? `${fixed(bounds[0], 2)} .. ${fixed(bounds[1], 2)}` : "");
+const lost = (loss) => (loss.low === undefined || loss.high === undefined ? "" : `(${signed(-loss.high)} .. ${signed(-loss.low)})`);
 
 function estimateTiles(estimate, tile) {
   const tiles = [];
@@ -44,7 +45,7 @@ function accuracySection() {
     const metrics = Object.keys(entry.metrics);
     const closeness = [
       entry.agreement !== undefined && `${fixed(entry.agreement, 2)} % agree with float`,
-      entry.snr_db !== undefined && (entry.snr_db === null ? "outputs equal float's" : `output SNR ${decibel(entry.snr_db)}`),
+      entry.snr_db !== undefined && `output SNR ${decibel(entry.snr_db)}`,
     ].filter(Boolean).join(", ");
     return el("div", { class: "measured" },
       el("p", { class: "about" }, `${labels[entry.target]}: ${count(entry.count)} images of ${entry.dataset}${entry.damaged ? `, ${entry.damaged} damaged and left out` : ""}${closeness ? `; ${closeness}` : ""}`),
@@ -60,7 +61,7 @@ function whiskers(metric, rows, loss) {
   const known = rows.filter(([, one]) => one.metrics[metric] !== undefined);
   const box = el("div", { class: "whiskers" });
   const line = 30, top = 8, height = top + known.length * line + 22;
-  const ends = known.flatMap(([, one]) => [one.metrics[metric], ...(one.ci95[metric] ?? [])]).filter((value) => value !== null);
+  const ends = known.flatMap(([, one]) => [one.metrics[metric], ...(one.ci95[metric] ?? [])]);
   const room = Math.max(Math.max(...ends) - Math.min(...ends), 0.2) * 0.12;
   const [low, high] = [Math.min(...ends) - room, Math.max(...ends) + room];
   box.style.height = `${height}px`;
@@ -75,8 +76,8 @@ function whiskers(metric, rows, loss) {
       const y = top + (index + 0.5) * line;
       const bounds = one.ci95[metric];
       const kind = index === known.length - 1 && known.length > 1 ? "now" : "before";
-      const text = `${fixed(one.metrics[metric], 2)}  (${interval(bounds)})`;
-      if (bounds?.[0] !== null && bounds) picture.append(svg("line", { class: `whisker ${kind}`, x1: x(bounds[0]), x2: x(bounds[1]), y1: y, y2: y }));
+      const text = fixed(one.metrics[metric], 2) + (bounds ? `  (${interval(bounds)})` : "");
+      if (bounds) picture.append(svg("line", { class: `whisker ${kind}`, x1: x(bounds[0]), x2: x(bounds[1]), y1: y, y2: y }));
       picture.append(svg("circle", { class: `middle ${kind}`, cx: x(one.metrics[metric]), cy: y, r: 5 }));
       if (width < 560) picture.append(svg("text", { class: "label small", x: left, y: y - 8 }, `${name} ${text}`));
       else picture.append(svg("text", { class: "label", x: 0, y: y + 4 }, name), svg("text", { class: "label", x: width, y: y + 4, "text-anchor": "end" }, text));
@@ -85,8 +86,8 @@ function whiskers(metric, rows, loss) {
   };
   queueMicrotask(atWidth(box, draw));
   return el("div", { class: "metric" },
-    el("h3", {}, metricName(metric), loss && el("span", { class: loss.low > 0 ? "worse" : loss.high < 0 ? "better" : "same" },
-      ` ${signed(-loss.value)} points (${signed(-loss.high)} .. ${signed(-loss.low)}, paired)`)), box);
+    el("h3", {}, metricName(metric), loss?.value !== undefined && el("span", { class: loss.low > 0 ? "worse" : loss.high < 0 ? "better" : "same" },
+      ` ${signed(-loss.value)} points ${lost(loss).replace(")", ", paired)")}`)), box);
 }
 
 function stepsSection() {
@@ -105,7 +106,7 @@ function filesSection() {
   const forms = Object.entries(verify?.forms ?? {}).map(([form, found]) => el("tr", {}, el("th", { scope: "row" }, form),
     el("td", { class: found.exact ? "yes" : null }, found.exact ? "exact" : "own rounding"),
     el("td", { class: "note" }, found.exact ? `${count(found.differing)} of ${count(found.integers)} integers differ` : [
-      found.snr_db === null ? "equal" : `${decibel(found.snr_db)}`, found.equal_percent !== undefined && `${fixed(found.equal_percent, 2)}\u202f% equal`,
+      found.snr_db === undefined ? "equal" : decibel(found.snr_db), found.equal_percent !== undefined && `${fixed(found.equal_percent, 2)}\u202f% equal`,
       found.largest_difference_steps !== undefined && `largest difference ${count(found.largest_difference_steps)} steps`].filter(Boolean).join(", "))));
   const proof = verify && el("p", { class: verify.differing ? "worse" : "better" },
     `${count(verify.differing)} of ${count(verify.integers)} output integers differ from the ${verify.against}'s, over ${count(verify.images)} images.`);
