@@ -24,7 +24,7 @@ def plain(value: Any) -> Any:
 
 
 def known(value: Any) -> Any:
-    """Plain data without what is no figure: keys of None, of numbers that are not finite, and of lists that hold one."""
+    """Data without what is no figure: keys of None, of numbers that are not finite, and of lists that hold one."""
     if isinstance(value, Mapping):
         found = {key: known(item) for key, item in plain(value).items()}
         return {key: item for key, item in found.items() if item is not None}
