@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from tests.report.networks import every_state, measured_archive
 
 from mz import archive as har
 from mz import flow
+from mz.cli import cli
 from mz.compiler import summarize
 from mz.flow.accuracy import still_true, with_accuracy
 from mz.flow.options import EvalOptions, EvalResult, ModelRef
@@ -132,3 +134,13 @@ def test_what_is_no_figure_is_left_out() -> None:
     assert measured["degradation"] == {"top1": {"value": 0.5}}
     assert "top-1" in text(about)
     json.dumps(about, allow_nan=False)
+
+
+def test_eval_saves_what_the_profile_shows(resnet8_har: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "measured.har"
+    measure = ["eval", "--har", resnet8_har, "--target", "emulator", "--data-count", 32, "--har-out", saved]
+    result = CliRunner().invoke(cli, [str(argument) for argument in measure])
+    assert result.exit_code == 0 and f"saved {saved}" in result.stdout
+    shown = CliRunner().invoke(cli, ["profile", str(saved), "--text"])
+    assert "32 images of" in shown.stdout
+    assert har.read(resnet8_har).report.get("accuracy") is None

@@ -93,7 +93,7 @@ def test_search_finds_a_layer(tab: Page, files: dict[str, Path]) -> None:
     tab.press("/", "/")
     assert tab.run("document.activeElement.id") == "search"
     tab.type("conv77")
-    assert tab.run("document.querySelectorAll('.layers tbody tr').length") == 1
+    assert tab.run("document.querySelectorAll('.layers tbody tr:not([hidden])').length") == 1
     assert tab.run("document.getElementById('found').textContent").startswith("1 of")
     tab.press("Enter")
     assert tab.run("document.querySelector('.inspector h2').textContent") == "conv77"
@@ -104,7 +104,7 @@ def test_search_finds_a_layer(tab: Page, files: dict[str, Path]) -> None:
     )
     assert seen
     tab.press("Escape")
-    assert tab.run("document.querySelectorAll('.layers tbody tr').length") > 300
+    assert tab.run("document.querySelectorAll('.layers tbody tr:not([hidden])').length") > 300
 
 
 def test_the_table_by_keyboard(tab: Page, files: dict[str, Path]) -> None:

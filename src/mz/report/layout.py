@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-NODE_WIDTH, NODE_HEIGHT = 172, 40
+NODE_WIDTH, NODE_HEIGHT = 184, 40
 _RANK_HEIGHT = 64
 _NODE_GAP, _EDGE_GAP = 18, 14
 _SWEEPS = 8

@@ -184,7 +184,7 @@ function drawGraph() {
       const value = by?.value(layer);
       const part = value === undefined || high === low ? 0 : Math.min((value - low) / (high - low), 1);
       group.style.setProperty("--t", value === undefined ? 0 : by.lessIsWorse ? 1 - part : part);
-      sub.textContent = !by ? `${kindOf(layer)} · ${shape(layer.shape)}` : value === undefined ? "–" : by.text(value);
+      sub.textContent = !by ? shortened(`${kindOf(layer)} · ${shape(layer.shape)}`, 29) : value === undefined ? "–" : by.text(value);
     }
     const legend = by
       ? el("span", { class: "ramp" }, by.text(by.lessIsWorse ? high : low), el("i", {}), by.text(by.lessIsWorse ? low : high))
@@ -196,6 +196,8 @@ function drawGraph() {
     if (change === "matches") {
       canvas.classList.toggle("searching", state.matches !== null);
       for (const [name, { group }] of groups) group.classList.toggle("match", state.matches?.has(name) ?? false);
+      const first = layers.find((layer) => state.matches?.has(layer.name));
+      if (first && !state.matches.has(state.selected)) bring(first.name);
       return;
     }
     for (const [name, { group }] of groups) {

@@ -11,12 +11,14 @@ function tableSection() {
   ];
   for (const column of columns.filter((one) => one.bar)) column.most = Math.max(...layers.map((l) => column.value(l) ?? 0), 1);
   let order = { key: "index", up: true };
+  let sorted = [];
   let family = "";
   let shown = layers;
 
   const heads = columns.map((column) => {
     const button = el("button", { type: "button" }, column.label);
     button.addEventListener("click", () => {
+      sorted = [];
       order = { key: column.key, up: order.key === column.key ? !order.up : !column.number || column.key === "index" || Boolean(column.lessIsWorse) };
       arrange();
     });
@@ -25,8 +27,10 @@ function tableSection() {
   const rows = new Map(layers.map((layer) => [layer.name, row(layer)]));
   const body = el("tbody", {});
   const empty = el("p", { class: "empty" }, "No layer matches. Escape clears the search.");
-  const scroll = el("div", { class: "scroll", role: "region", "aria-label": "Table of layers", tabindex: "-1" },
-    el("table", { class: "layers" }, el("caption", { class: "hidden" }, "Layers; up and down arrow keys go from row to row, Enter shows the layer in the graph"), el("thead", {}, el("tr", {}, heads)), body), empty);
+  const table = el("table", { class: "layers" },
+    el("caption", { class: "hidden" }, "Layers; up and down arrow keys go from row to row, Enter shows the layer in the graph"),
+    el("thead", {}, el("tr", {}, heads)), body);
+  const scroll = el("div", { class: "scroll", role: "region", "aria-label": "Table of layers", tabindex: "-1" }, table, empty);
   const kinds = el("select", { "aria-label": "Kinds shown", onchange: (event) => { family = event.target.value; arrange(); } },
     el("option", { value: "" }, "all kinds"), FAMILIES.map((one) => el("option", { value: one }, one)));
   const how = el("p", { class: "about" });
@@ -48,22 +52,38 @@ function tableSection() {
   }
 
   function arrange() {
+    if (!sorted.length) sort();
+    shown = sorted.filter((layer) => (!family || layer.family === family) && (!state.matches || state.matches.has(layer.name)));
+    const visible = new Set(shown);
+    for (const layer of layers) rows.get(layer.name).hidden = !visible.has(layer);
+    empty.hidden = shown.length > 0;
+    how.textContent = shown.length === layers.length ? `${count(layers.length)} layers.` : `${count(shown.length)} of ${count(layers.length)} layers.`;
+    rove();
+  }
+
+  function sort() {
     const column = columns.find((one) => one.key === order.key);
     const sign = order.up ? 1 : -1;
-    shown = layers.filter((layer) => (!family || layer.family === family) && (!state.matches || state.matches.has(layer.name)));
-    shown.sort((a, b) => {
+    sorted = [...layers].sort((a, b) => {
       const [x, y] = [column.value(a), column.value(b)];
       if (x === undefined || y === undefined) return (x === undefined) - (y === undefined);
       return sign * (typeof x === "string" ? x.localeCompare(y, "en", { numeric: true }) : x - y) || a.index - b.index;
     });
-    body.replaceChildren(...shown.map((layer) => rows.get(layer.name)));
+    body.replaceChildren(...sorted.map((layer) => rows.get(layer.name)));
     heads.forEach((head, index) => {
       if (columns[index].key === order.key) head.setAttribute("aria-sort", order.up ? "ascending" : "descending");
       else head.removeAttribute("aria-sort");
     });
-    empty.hidden = shown.length > 0;
-    how.textContent = shown.length === layers.length ? `${count(layers.length)} layers.` : `${count(shown.length)} of ${count(layers.length)} layers.`;
-    rove();
+  }
+
+  // Columns keep the widths that all rows together need: rows that come and go move nothing, and cost no layout.
+  function settle() {
+    table.style.width = "max-content";
+    const widths = heads.map((head) => Math.ceil(head.getBoundingClientRect().width) + 1);
+    heads.forEach((head, index) => (head.style.width = `${widths[index]}px`));
+    table.style.minWidth = `${widths.reduce((a, b) => a + b, 0)}px`;
+    table.style.width = "";
+    table.style.tableLayout = "fixed";
   }
 
   // One row takes the tab key: the selected one, else the first.
@@ -105,6 +125,7 @@ function tableSection() {
     else { rove(); if (from !== "table") bring("smooth"); }
   });
   arrange();
+  queueMicrotask(settle);
   const frame = el("div", { class: "edge-of" }, scroll);
   const hint = () => frame.classList.toggle("more", scroll.scrollWidth - scroll.clientWidth - scroll.scrollLeft > 4);
   scroll.addEventListener("scroll", hint, { passive: true });
