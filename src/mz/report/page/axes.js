@@ -6,7 +6,8 @@ function ticks(low, high, most) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const by = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((width) => width >= rough);
   const found = [];
-  for (let k = Math.ceil(low / by - 1e-9); k * by <= high + by * 1e-9; k += 1) found.push(Number((k * by).toPrecision(12)));
+  for (let k = Math.ceil(low / by - 1e-9); k * by <= high + by * 1e-9; k += 1)
+    found.push(Number((k * by).toPrecision(12)));
   return found;
 }
 
@@ -26,7 +27,10 @@ function overLayers(box, at, lines) {
     box.dispatchEvent(new CustomEvent("over", { detail: found }));
     return showTip(event, lines(found));
   });
-  box.addEventListener("pointerleave", () => { hideTip(); box.dispatchEvent(new CustomEvent("over", { detail: null })); });
+  box.addEventListener("pointerleave", () => {
+    hideTip();
+    box.dispatchEvent(new CustomEvent("over", { detail: null }));
+  });
   box.addEventListener("click", (event) => {
     const found = at(event.clientX - box.getBoundingClientRect().left, event.clientY - box.getBoundingClientRect().top);
     if (found) select(found.name, "chart");
@@ -39,4 +43,5 @@ function overLayers(box, at, lines) {
   });
 }
 
-const LEFT = 58, RIGHT = 10;
+const LEFT = 58,
+  RIGHT = 10;

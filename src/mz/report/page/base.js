@@ -37,8 +37,10 @@ function scaled(value, units, step) {
 
 const quantity = (value) => scaled(value, ["", "k", "M", "G", "T"], 1000);
 const bytes = (value) => scaled(value, ["B", "KiB", "MiB", "GiB"], 1024);
-const duration = (ms) => (ms >= 1000 ? `${real(ms / 1000)}\u202fs` : ms >= 1 ? `${real(ms)}\u202fms` : `${real(1000 * ms)}\u202f\u00b5s`);
-const share = (part) => (part === 0 ? "0\u202f%" : part < 1e-4 ? "<0.01\u202f%" : `${(100 * part).toFixed(part < 0.1 ? 2 : 1)}\u202f%`);
+const duration = (ms) =>
+  ms >= 1000 ? `${real(ms / 1000)}\u202fs` : ms >= 1 ? `${real(ms)}\u202fms` : `${real(1000 * ms)}\u202f\u00b5s`;
+const share = (part) =>
+  part === 0 ? "0\u202f%" : part < 1e-4 ? "<0.01\u202f%" : `${(100 * part).toFixed(part < 0.1 ? 2 : 1)}\u202f%`;
 const decibel = (value) => `${fixed(value, 1)}\u202fdB`;
 const shape = (sizes) => sizes.join("\u00d7");
 
@@ -55,11 +57,15 @@ const metricName = (metric) => ofMetric[metric] ?? metric.replace(/^top(\d)/, "t
 function bitsOf(layer) {
   if (layer.host) return "host, f32";
   if (layer.activation_bits === undefined) return "f32";
-  return layer.weight_bits === undefined ? `a${layer.activation_bits}` : `a${layer.activation_bits} w${layer.weight_bits}`;
+  return layer.weight_bits === undefined
+    ? `a${layer.activation_bits}`
+    : `a${layer.activation_bits} w${layer.weight_bits}`;
 }
 
 const clippedOf = (layer) =>
-  layer.saturation && layer.saturation.total ? (layer.saturation.low + layer.saturation.high) / layer.saturation.total : undefined;
+  layer.saturation && layer.saturation.total
+    ? (layer.saturation.low + layer.saturation.high) / layer.saturation.total
+    : undefined;
 
 // What a layer is measured by: used by the table, the graph's colours and the charts alike.
 const MEASURES = [
@@ -68,16 +74,37 @@ const MEASURES = [
   { key: "activation_bytes", label: "Output", value: (l) => l.activation_bytes, text: bytes, unit: "bytes" },
   { key: "snr_db", label: "SNR", value: (l) => l.snr_db, text: decibel, unit: "dB", lessIsWorse: true },
   { key: "cycles", label: "Cycles", value: (l) => l.cycles, text: quantity, unit: "cycles" },
-  { key: "utilization", label: "Utilization", value: (l) => l.utilization, text: share, unit: "share", lessIsWorse: true },
+  {
+    key: "utilization",
+    label: "Utilization",
+    value: (l) => l.utilization,
+    text: share,
+    unit: "share",
+    lessIsWorse: true,
+  },
   { key: "clipped", label: "Clipped", value: clippedOf, text: share, unit: "share" },
-  { key: "line_buffer_bytes", label: "Line buffer", value: (l) => l.line_buffer_bytes || undefined, text: bytes, unit: "bytes" },
+  {
+    key: "line_buffer_bytes",
+    label: "Line buffer",
+    value: (l) => l.line_buffer_bytes || undefined,
+    text: bytes,
+    unit: "bytes",
+  },
   { key: "sensitivity", label: "4-bit noise", value: (l) => l.sensitivity, text: real, unit: "" },
 ].filter((measure) => layers.some((layer) => measure.value(layer) !== undefined));
 const measure = (key) => MEASURES.find((one) => one.key === key);
 
-const FAMILIES = ["input", "convolution", "depthwise", "dense", "element-wise", "pooling", "activation", "movement", "host"].filter(
-  (family) => layers.some((layer) => layer.family === family),
-);
+const FAMILIES = [
+  "input",
+  "convolution",
+  "depthwise",
+  "dense",
+  "element-wise",
+  "pooling",
+  "activation",
+  "movement",
+  "host",
+].filter((family) => layers.some((layer) => layer.family === family));
 
 const watchers = [];
 const state = { selected: null, matches: null };
@@ -123,6 +150,15 @@ function atWidth(box, draw) {
 }
 
 function section(id, title, about, ...children) {
-  return el("section", { id, class: "panel", "aria-labelledby": `${id}-heading` },
-    el("div", { class: "panel-head" }, el("h2", { id: `${id}-heading` }, title), about && el("p", { class: "about" }, about)), children);
+  return el(
+    "section",
+    { id, class: "panel", "aria-labelledby": `${id}-heading` },
+    el(
+      "div",
+      { class: "panel-head" },
+      el("h2", { id: `${id}-heading` }, title),
+      about && el("p", { class: "about" }, about),
+    ),
+    children,
+  );
 }

@@ -19,15 +19,21 @@ function drawGraph() {
   for (const layer of layers) {
     const [x, y] = nodes[layer.name];
     const sub = svg("text", { class: "sub", x: 14, y: 30 });
-    const group = svg("g", {
-      class: `node f-${layer.family}${outputs.has(layer.name) ? " output" : ""}`,
-      id: `node-${layer.index}`, role: "option", "aria-selected": "false",
-      "aria-label": `${layer.name}, ${layer.kind}`,
-      transform: `translate(${x - size[0] / 2} ${y - size[1] / 2})`,
-    },
+    const group = svg(
+      "g",
+      {
+        class: `node f-${layer.family}${outputs.has(layer.name) ? " output" : ""}`,
+        id: `node-${layer.index}`,
+        role: "option",
+        "aria-selected": "false",
+        "aria-label": `${layer.name}, ${layer.kind}`,
+        transform: `translate(${x - size[0] / 2} ${y - size[1] / 2})`,
+      },
       svg("rect", { class: "body", width: size[0], height: size[1], rx: 7 }),
       svg("rect", { class: "stripe", x: 0, y: 7, width: 4, height: size[1] - 14, rx: 2 }),
-      svg("text", { class: "title", x: 14, y: 17 }, shortened(layer.name, 22)), sub);
+      svg("text", { class: "title", x: 14, y: 17 }, shortened(layer.name, 22)),
+      sub,
+    );
     group.addEventListener("pointerenter", (event) => showTip(event, summary(layer)));
     group.addEventListener("pointerleave", hideTip);
     groups.set(layer.name, { group, sub, x, y });
@@ -48,7 +54,10 @@ function drawGraph() {
     const margin = 60;
     view.x = within(view.x, box.width, width);
     view.y = within(view.y, box.height, height);
-    world.setAttribute("transform", `translate(${view.x.toFixed(1)} ${view.y.toFixed(1)}) scale(${view.scale.toFixed(4)})`);
+    world.setAttribute(
+      "transform",
+      `translate(${view.x.toFixed(1)} ${view.y.toFixed(1)}) scale(${view.scale.toFixed(4)})`,
+    );
     canvas.classList.toggle("far", view.scale < 0.5);
     function within(place, room, length) {
       const drawn = length * view.scale;
@@ -80,7 +89,10 @@ function drawGraph() {
     const box = canvas.getBoundingClientRect();
     view.scale = Math.min(1, Math.max(0.75, (box.width - 40) / width));
     const first = groups.get(layers[0].name);
-    view.x = width * view.scale <= box.width - 24 ? (box.width - width * view.scale) / 2 : box.width / 2 - first.x * view.scale;
+    view.x =
+      width * view.scale <= box.width - 24
+        ? (box.width - width * view.scale) / 2
+        : box.width / 2 - first.x * view.scale;
     view.y = 16;
     show();
   }
@@ -89,8 +101,8 @@ function drawGraph() {
     const box = canvas.getBoundingClientRect();
     const place = groups.get(name);
     const [x, y] = [place.x * view.scale + view.x, place.y * view.scale + view.y];
-    const [wide, high] = [(size[0] / 2) * view.scale + 8, (size[1] / 2) * view.scale + 8];
-    if (x < wide || x > box.width - wide) view.x += box.width / 2 - x;
+    const [wide, high] = [(size[0] / 2) * view.scale + 12, (size[1] / 2) * view.scale + 8];
+    view.x += Math.max(wide - x, 0) || Math.min(box.width - wide - x, 0);
     if (y < high || y > box.height - high) view.y += box.height / 2 - y;
     show();
   }
@@ -111,7 +123,10 @@ function drawGraph() {
       const [other] = [...fingers].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
       const box = canvas.getBoundingClientRect();
       const apart = (place) => Math.hypot(place[0] - other[0], place[1] - other[1]);
-      zoom(apart(now) / Math.max(apart(before), 1), [(now[0] + other[0]) / 2 - box.left, (now[1] + other[1]) / 2 - box.top]);
+      zoom(apart(now) / Math.max(apart(before), 1), [
+        (now[0] + other[0]) / 2 - box.left,
+        (now[1] + other[1]) / 2 - box.top,
+      ]);
     } else {
       view.x += now[0] - before[0];
       view.y += now[1] - before[1];
@@ -127,23 +142,29 @@ function drawGraph() {
     const node = event.target.closest(".node");
     if (node) select(layers[Number(node.id.slice(5))].name, "graph");
   });
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    const box = canvas.getBoundingClientRect();
-    if (event.ctrlKey || event.metaKey) {
-      zoom(Math.exp(-event.deltaY / 240), [event.clientX - box.left, event.clientY - box.top]);
-      return;
-    }
-    view.x -= event.shiftKey ? event.deltaY : event.deltaX;
-    view.y -= event.shiftKey ? 0 : event.deltaY;
-    hideTip();
-    show();
-  }, { passive: false });
+  canvas.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      const box = canvas.getBoundingClientRect();
+      if (event.ctrlKey || event.metaKey) {
+        zoom(Math.exp(-event.deltaY / 240), [event.clientX - box.left, event.clientY - box.top]);
+        return;
+      }
+      view.x -= event.shiftKey ? event.deltaY : event.deltaX;
+      view.y -= event.shiftKey ? 0 : event.deltaY;
+      hideTip();
+      show();
+    },
+    { passive: false },
+  );
 
   canvas.addEventListener("keydown", (event) => {
     const layer = byName.get(state.selected);
     const beside = (by) => {
-      const row = layers.filter((other) => nodes[other.name][1] === nodes[layer.name][1]).sort((a, b) => nodes[a.name][0] - nodes[b.name][0]);
+      const row = layers
+        .filter((other) => nodes[other.name][1] === nodes[layer.name][1])
+        .sort((a, b) => nodes[a.name][0] - nodes[b.name][0]);
       return row[row.indexOf(layer) + by]?.name;
     };
     const pan = { ArrowUp: [0, 60], ArrowDown: [0, -60], ArrowLeft: [60, 0], ArrowRight: [-60, 0] }[event.key];
@@ -153,9 +174,14 @@ function drawGraph() {
       ArrowLeft: () => beside(-1),
       ArrowRight: () => beside(1),
     }[event.key];
-    if (pan && event.shiftKey) { view.x += pan[0]; view.y += pan[1]; show(); }
-    else if (go) { const next = layer ? go() : layers[0].name; if (next) select(next, "keys"); }
-    else if (event.key === "Home") select(layers[0].name, "keys");
+    if (pan && event.shiftKey) {
+      view.x += pan[0];
+      view.y += pan[1];
+      show();
+    } else if (go) {
+      const next = layer ? go() : layers[0].name;
+      if (next) select(next, "keys");
+    } else if (event.key === "Home") select(layers[0].name, "keys");
     else if (event.key === "End") select(layers[layers.length - 1].name, "keys");
     else if (event.key === "+" || event.key === "=") zoom(1.25);
     else if (event.key === "-") zoom(0.8);
@@ -170,7 +196,10 @@ function drawGraph() {
 
   const colour = byId("colour");
   const choices = MEASURES.filter((one) => one.key !== "sensitivity" || layers.some((l) => l.sensitivity));
-  colour.append(el("option", { value: "" }, "by kind"), ...choices.map((one) => el("option", { value: one.key }, `by ${one.label}`)));
+  colour.append(
+    el("option", { value: "" }, "by kind"),
+    ...choices.map((one) => el("option", { value: one.key }, `by ${one.label}`)),
+  );
   colour.addEventListener("change", () => paint(measure(colour.value)));
   paint(undefined);
 
@@ -184,10 +213,20 @@ function drawGraph() {
       const value = by?.value(layer);
       const part = value === undefined || high === low ? 0 : Math.min((value - low) / (high - low), 1);
       group.style.setProperty("--t", value === undefined ? 0 : by.lessIsWorse ? 1 - part : part);
-      sub.textContent = !by ? shortened(`${kindOf(layer)} · ${shape(layer.shape)}`, 29) : value === undefined ? "–" : by.text(value);
+      sub.textContent = !by
+        ? shortened(`${kindOf(layer)} · ${shape(layer.shape)}`, 29)
+        : value === undefined
+          ? "–"
+          : by.text(value);
     }
     const legend = by
-      ? el("span", { class: "ramp" }, by.text(by.lessIsWorse ? high : low), el("i", {}), by.text(by.lessIsWorse ? low : high))
+      ? el(
+          "span",
+          { class: "ramp" },
+          by.text(by.lessIsWorse ? high : low),
+          el("i", {}),
+          by.text(by.lessIsWorse ? low : high),
+        )
       : FAMILIES.map((family) => el("span", { class: `key f-${family}` }, el("i", {}), family));
     byId("legend").replaceChildren(...[legend].flat());
   }
@@ -202,7 +241,10 @@ function drawGraph() {
     }
     for (const [name, { group }] of groups) {
       const on = name === state.selected;
-      if (on !== group.classList.contains("selected")) { group.classList.toggle("selected", on); group.setAttribute("aria-selected", on); }
+      if (on !== group.classList.contains("selected")) {
+        group.classList.toggle("selected", on);
+        group.setAttribute("aria-selected", on);
+      }
     }
     for (const [a, b, path] of paths) path.classList.toggle("near", a === state.selected || b === state.selected);
     const layer = byName.get(state.selected);
@@ -217,18 +259,32 @@ function drawGraph() {
     world.removeAttribute("transform");
     canvas.classList.toggle("far", height > 2400);
   });
-  addEventListener("afterprint", () => { picture.removeAttribute("viewBox"); show(); });
+  addEventListener("afterprint", () => {
+    picture.removeAttribute("viewBox");
+    show();
+  });
 }
 
 const shortened = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 function kindOf(layer) {
   const kernel = layer.settings.kernel_shape;
-  const word = layer.kind === "host_op" ? layer.settings.operator : layer.kind === "activation" ? layer.settings.function : layer.kind;
+  const word =
+    layer.kind === "host_op"
+      ? layer.settings.operator
+      : layer.kind === "activation"
+        ? layer.settings.function
+        : layer.kind;
   return (layer.family === "depthwise" ? "dw conv" : word.replaceAll("_", " ")) + (kernel ? ` ${shape(kernel)}` : "");
 }
 
 function summary(layer) {
-  const known = MEASURES.map((one) => [one, one.value(layer)]).filter(([, value]) => value !== undefined && value !== 0);
-  return [layer.name, `${kindOf(layer)} · ${shape(layer.shape)} · ${bitsOf(layer)}`, ...known.map(([one, value]) => `${one.label} ${one.text(value)}`)];
+  const known = MEASURES.map((one) => [one, one.value(layer)]).filter(
+    ([, value]) => value !== undefined && value !== 0,
+  );
+  return [
+    layer.name,
+    `${kindOf(layer)} · ${shape(layer.shape)} · ${bitsOf(layer)}`,
+    ...known.map(([one, value]) => `${one.label} ${one.text(value)}`),
+  ];
 }

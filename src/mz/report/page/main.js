@@ -1,26 +1,58 @@
 // Puts the page together: header, sections, search, colours, keys.
 
 byId("name").textContent = profile.network.name;
-const precisions = Object.entries(profile.network.precision).map(([precision, many]) => `${many}\u00d7 ${precision.replace("_", " ")}`);
-byId("pills").append(...[
-  [profile.network.state.replace("_", " "), "pill state"],
-  [profile.network.hw_arch, "pill"], profile.network.task && [profile.network.task.replaceAll("_", " "), "pill"],
-  precisions.length && [precisions.join(", "), "pill"],
-].filter(Boolean).map(([text, kind]) => el("span", { class: kind }, text)));
+const precisions = Object.entries(profile.network.precision).map(
+  ([precision, many]) => `${many}\u00d7 ${precision.replace("_", " ")}`,
+);
+byId("pills").append(
+  ...[
+    [profile.network.state.replace("_", " "), "pill state"],
+    [profile.network.hw_arch, "pill"],
+    profile.network.task && [profile.network.task.replaceAll("_", " "), "pill"],
+    precisions.length && [precisions.join(", "), "pill"],
+  ]
+    .filter(Boolean)
+    .map(([text, kind]) => el("span", { class: kind }, text)),
+);
 byId("footer").append(`mz ${profile.tool_version} \u00b7 this page loads nothing and sends nothing`);
 
-const parts = [tilesSection(), accuracySection(), depthSection(), scheduleSection(), memorySection(), tableSection(), histogramSection(), stepsSection(), filesSection(), missingSection()].filter(Boolean);
+const parts = [
+  tilesSection(),
+  accuracySection(),
+  depthSection(),
+  scheduleSection(),
+  memorySection(),
+  tableSection(),
+  histogramSection(),
+  stepsSection(),
+  filesSection(),
+  missingSection(),
+].filter(Boolean);
 byId("main").append(...parts);
 inspector();
 drawGraph();
 
 const search = byId("search");
-const said = new Map(layers.map((layer) => [layer.name,
-  [layer.name, layer.kind, layer.family, kindOf(layer), shape(layer.shape), bitsOf(layer), ...layer.origin].join(" ").toLowerCase()]));
+const said = new Map(
+  layers.map((layer) => [
+    layer.name,
+    [layer.name, layer.kind, layer.family, kindOf(layer), shape(layer.shape), bitsOf(layer), ...layer.origin]
+      .join(" ")
+      .toLowerCase(),
+  ]),
+);
 
 search.addEventListener("input", () => {
-  const words = search.value.toLowerCase().replaceAll(/(\d)x(?=\d)/g, "$1\u00d7").split(/\s+/).filter(Boolean);
-  state.matches = words.length ? new Set(layers.filter((layer) => words.every((word) => said.get(layer.name).includes(word))).map((layer) => layer.name)) : null;
+  const words = search.value
+    .toLowerCase()
+    .replaceAll(/(\d)x(?=\d)/g, "$1\u00d7")
+    .split(/\s+/)
+    .filter(Boolean);
+  state.matches = words.length
+    ? new Set(
+        layers.filter((layer) => words.every((word) => said.get(layer.name).includes(word))).map((layer) => layer.name),
+      )
+    : null;
   byId("found").textContent = state.matches ? `${count(state.matches.size)} of ${count(layers.length)}` : "";
   tell("matches", "search");
 });
@@ -32,7 +64,8 @@ search.addEventListener("keydown", (event) => {
     event.preventDefault();
   } else if (event.key === "Escape") {
     event.stopPropagation();
-    if (search.value) clearSearch(); else search.blur();
+    if (search.value) clearSearch();
+    else search.blur();
   }
 });
 function clearSearch() {
@@ -48,17 +81,23 @@ document.addEventListener("keydown", (event) => {
     search.select();
   } else if (event.key === "Escape" && !typing) {
     hideTip();
-    if (state.selected !== null) select(null, "keys"); else if (state.matches) clearSearch();
+    if (state.selected !== null) select(null, "keys");
+    else if (state.matches) clearSearch();
   }
 });
 
 const theme = byId("theme");
-const THEMES = [["", "\u25d0", "as the system has them"], ["light", "\u2600", "light"], ["dark", "\u263e", "dark"]];
+const THEMES = [
+  ["", "\u25d0", "as the system has them"],
+  ["light", "\u2600", "light"],
+  ["dark", "\u263e", "dark"],
+];
 let worn = 0;
 function wear(index) {
   worn = index;
   const [name, sign, words] = THEMES[index];
-  if (name) document.documentElement.dataset.theme = name; else delete document.documentElement.dataset.theme;
+  if (name) document.documentElement.dataset.theme = name;
+  else delete document.documentElement.dataset.theme;
   theme.textContent = sign;
   theme.setAttribute("aria-label", `Colours: ${words}`);
   theme.title = `Colours: ${words}`;

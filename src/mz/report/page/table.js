@@ -5,11 +5,22 @@ function tableSection() {
     { key: "index", label: "#", value: (l) => l.index, text: (v) => String(v), number: true },
     { key: "name", label: "Layer", value: (l) => l.name, text: (v) => v },
     { key: "kind", label: "Kind", value: kindOf, text: (v) => v },
-    { key: "shape", label: "Output shape", value: (l) => l.shape.reduce((a, b) => a * b, 1), text: (v, l) => shape(l.shape), number: true },
+    {
+      key: "shape",
+      label: "Output shape",
+      value: (l) => l.shape.reduce((a, b) => a * b, 1),
+      text: (v, l) => shape(l.shape),
+      number: true,
+    },
     { key: "bits", label: "Bits", value: bitsOf, text: (v) => v },
-    ...MEASURES.map((one) => ({ ...one, number: true, bar: one.unit === "MACs" || one.unit === "bytes" || one.unit === "cycles" })),
+    ...MEASURES.map((one) => ({
+      ...one,
+      number: true,
+      bar: one.unit === "MACs" || one.unit === "bytes" || one.unit === "cycles",
+    })),
   ];
-  for (const column of columns.filter((one) => one.bar)) column.most = Math.max(...layers.map((l) => column.value(l) ?? 0), 1);
+  for (const column of columns.filter((one) => one.bar))
+    column.most = Math.max(...layers.map((l) => column.value(l) ?? 0), 1);
   let order = { key: "index", up: true };
   let sorted = [];
   let family = "";
@@ -19,7 +30,13 @@ function tableSection() {
     const button = el("button", { type: "button" }, column.label);
     button.addEventListener("click", () => {
       sorted = [];
-      order = { key: column.key, up: order.key === column.key ? !order.up : !column.number || column.key === "index" || Boolean(column.lessIsWorse) };
+      order = {
+        key: column.key,
+        up:
+          order.key === column.key
+            ? !order.up
+            : !column.number || column.key === "index" || Boolean(column.lessIsWorse),
+      };
       arrange();
     });
     return el("th", { scope: "col", class: column.number ? "number" : null }, button);
@@ -27,19 +44,45 @@ function tableSection() {
   const rows = new Map(layers.map((layer) => [layer.name, row(layer)]));
   const body = el("tbody", {});
   const empty = el("p", { class: "empty" }, "No layer matches. Escape clears the search.");
-  const table = el("table", { class: "layers" },
-    el("caption", { class: "hidden" }, "Layers; up and down arrow keys go from row to row, Enter shows the layer in the graph"),
-    el("thead", {}, el("tr", {}, heads)), body);
-  const scroll = el("div", { class: "scroll", role: "region", "aria-label": "Table of layers", tabindex: "-1" }, table, empty);
-  const kinds = el("select", { "aria-label": "Kinds shown", onchange: (event) => { family = event.target.value; arrange(); } },
-    el("option", { value: "" }, "all kinds"), FAMILIES.map((one) => el("option", { value: one }, one)));
+  const table = el(
+    "table",
+    { class: "layers" },
+    el(
+      "caption",
+      { class: "hidden" },
+      "Layers; up and down arrow keys go from row to row, Enter shows the layer in the graph",
+    ),
+    el("thead", {}, el("tr", {}, heads)),
+    body,
+  );
+  const scroll = el(
+    "div",
+    { class: "scroll", role: "region", "aria-label": "Table of layers", tabindex: "-1" },
+    table,
+    empty,
+  );
+  const kinds = el(
+    "select",
+    {
+      "aria-label": "Kinds shown",
+      onchange: (event) => {
+        family = event.target.value;
+        arrange();
+      },
+    },
+    el("option", { value: "" }, "all kinds"),
+    FAMILIES.map((one) => el("option", { value: one }, one)),
+  );
   const how = el("p", { class: "about" });
 
   function row(layer) {
     const cells = columns.map((column) => {
       const value = column.value(layer);
       const text = value === undefined || (value === 0 && column.zero !== undefined) ? "" : column.text(value, layer);
-      const cell = el(column.key === "name" ? "th" : "td", { class: column.number ? "number" : null, scope: column.key === "name" ? "row" : null });
+      const cell = el(column.key === "name" ? "th" : "td", {
+        class: column.number ? "number" : null,
+        scope: column.key === "name" ? "row" : null,
+      });
       if (column.key === "name") cell.append(el("i", { class: `dot-key f-${layer.family}` }));
       cell.append(el("span", { class: "value", title: column.key === "name" ? layer.name : null }, text));
       if (column.bar && value) {
@@ -48,16 +91,25 @@ function tableSection() {
       }
       return cell;
     });
-    return el("tr", { tabindex: "-1", class: layer.host ? "host" : null, onclick: () => select(layer.name, "table") }, cells);
+    return el(
+      "tr",
+      { tabindex: "-1", class: layer.host ? "host" : null, onclick: () => select(layer.name, "table") },
+      cells,
+    );
   }
 
   function arrange() {
     if (!sorted.length) sort();
-    shown = sorted.filter((layer) => (!family || layer.family === family) && (!state.matches || state.matches.has(layer.name)));
+    shown = sorted.filter(
+      (layer) => (!family || layer.family === family) && (!state.matches || state.matches.has(layer.name)),
+    );
     const visible = new Set(shown);
     for (const layer of layers) rows.get(layer.name).hidden = !visible.has(layer);
     empty.hidden = shown.length > 0;
-    how.textContent = shown.length === layers.length ? `${count(layers.length)} layers.` : `${count(shown.length)} of ${count(layers.length)} layers.`;
+    how.textContent =
+      shown.length === layers.length
+        ? `${count(layers.length)} layers.`
+        : `${count(shown.length)} of ${count(layers.length)} layers.`;
     rove();
   }
 
@@ -92,7 +144,8 @@ function tableSection() {
     for (const [name, tr] of rows) {
       const on = name === state.selected;
       tr.classList.toggle("selected", on);
-      if (on) tr.setAttribute("aria-current", "true"); else tr.removeAttribute("aria-current");
+      if (on) tr.setAttribute("aria-current", "true");
+      else tr.removeAttribute("aria-current");
       tr.tabIndex = target && name === target.name ? 0 : -1;
     }
   }
@@ -103,7 +156,8 @@ function tableSection() {
     const head = scroll.querySelector("thead").offsetHeight;
     const [top, end] = [tr.offsetTop - head, tr.offsetTop + tr.offsetHeight];
     if (top < scroll.scrollTop) scroll.scrollTo({ top: top - 4, behavior: smooth });
-    else if (end > scroll.scrollTop + scroll.clientHeight) scroll.scrollTo({ top: end - scroll.clientHeight + 4, behavior: smooth });
+    else if (end > scroll.scrollTop + scroll.clientHeight)
+      scroll.scrollTo({ top: end - scroll.clientHeight + 4, behavior: smooth });
   }
 
   body.addEventListener("keydown", (event) => {
@@ -116,13 +170,19 @@ function tableSection() {
       bring("instant");
     } else if (event.key === "Enter" || event.key === " ") {
       const layer = shown.find((one) => rows.get(one.name) === document.activeElement);
-      if (layer) { select(layer.name, "table"); tell("selected", "keys"); }
+      if (layer) {
+        select(layer.name, "table");
+        tell("selected", "keys");
+      }
     } else return;
     event.preventDefault();
   });
   watchers.push((change, from) => {
     if (change === "matches") arrange();
-    else { rove(); if (from !== "table") bring("smooth"); }
+    else {
+      rove();
+      if (from !== "table") bring("smooth");
+    }
   });
   arrange();
   queueMicrotask(settle);
@@ -130,5 +190,11 @@ function tableSection() {
   const hint = () => frame.classList.toggle("more", scroll.scrollWidth - scroll.clientWidth - scroll.scrollLeft > 4);
   scroll.addEventListener("scroll", hint, { passive: true });
   new ResizeObserver(hint).observe(scroll);
-  return section("layers", "Layers", null, el("div", { class: "row" }, how, el("label", { class: "filter" }, "Show ", kinds)), frame);
+  return section(
+    "layers",
+    "Layers",
+    null,
+    el("div", { class: "row" }, how, el("label", { class: "filter" }, "Show ", kinds)),
+    frame,
+  );
 }
