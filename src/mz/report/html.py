@@ -25,6 +25,8 @@ _SCRIPTS = (
     "histograms.js",
     "table.js",
     "inspector.js",
+    "tiles.js",
+    "accuracy.js",
     "sections.js",
     "main.js",
 )
