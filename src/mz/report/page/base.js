@@ -25,7 +25,7 @@ const svg = (tag, attributes, ...children) =>
 
 const grouped = new Intl.NumberFormat("en-US");
 const count = (value) => grouped.format(value);
-const fixed = (value, digits) => value.toFixed(digits).replace("-", "\u2212");
+const fixed = (value, digits) => value.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "\u2212");
 
 function scaled(value, units, step) {
   let power = 0;
