@@ -25,7 +25,11 @@ const svg = (tag, attributes, ...children) =>
 
 const grouped = new Intl.NumberFormat("en-US");
 const count = (value) => grouped.format(value);
-const fixed = (value, digits) => value.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "\u2212");
+const fixed = (value, digits) =>
+  value
+    .toFixed(digits)
+    .replace(/^-(?=0\.?0*$)/, "")
+    .replace("-", "\u2212");
 
 function scaled(value, units, step) {
   let power = 0;
@@ -161,4 +165,13 @@ function section(id, title, about, ...children) {
     ),
     children,
   );
+}
+
+// A table as it comes, neither sorted nor narrowed. heads: words, or [word, class].
+function plainTable(kind, heads, rows) {
+  const head = heads.map((one) =>
+    el("th", { scope: "col", class: Array.isArray(one) ? one[1] : null }, [one].flat()[0]),
+  );
+  const table = el("table", { class: kind }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows));
+  return el("div", { class: "scroll plain" }, table);
 }

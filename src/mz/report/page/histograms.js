@@ -150,16 +150,7 @@ function histogramSection() {
   );
   watchers.push((change) => change === "selected" && marked());
   pick(kinds[0]);
-  return section(
-    "distributions",
-    "Distributions",
-    null,
-    el(
-      "div",
-      { class: "row" },
-      about,
-      el("div", { class: "choice", role: "group", "aria-label": "Distribution of" }, buttons),
-    ),
-    grid,
-  );
+  const choice = el("div", { class: "choice", role: "group", "aria-label": "Distribution of" }, buttons);
+  const head = el("div", { class: "row" }, about, kinds.length > 1 && choice);
+  return section("distributions", "Distributions", null, head, grid);
 }

@@ -14,7 +14,6 @@ byId("pills").append(
     .filter(Boolean)
     .map(([text, kind]) => el("span", { class: kind }, text)),
 );
-byId("footer").append(`mz ${profile.tool_version} \u00b7 this page loads nothing and sends nothing`);
 
 const parts = [
   tilesSection(),
@@ -28,7 +27,10 @@ const parts = [
   filesSection(),
   missingSection(),
 ].filter(Boolean);
-byId("main").append(...parts);
+byId("main").append(
+  ...parts,
+  el("footer", {}, `mz ${profile.tool_version} \u00b7 this page loads nothing and sends nothing`),
+);
 inspector();
 drawGraph();
 
