@@ -20,8 +20,9 @@ def test_a_wheel_carries_the_zoo_and_works_from_any_folder(tmp_path: Path) -> No
         members = set(archive.namelist())
         archive.extractall(tmp_path / "site")
     wanted = [f"mz/zoo/{file.relative_to(ROOT)}" for file in (ROOT / "cfg").rglob("*.yaml")]
-    bundled = ROOT / "src" / "mz" / "zoo" / "bundled"
-    wanted += [str(file.relative_to(ROOT / "src")) for file in bundled.rglob("*") if file.is_file()]
+    for folder in ("zoo/bundled", "report/page"):
+        files = (ROOT / "src" / "mz" / folder).rglob("*")
+        wanted += [str(file.relative_to(ROOT / "src")) for file in files if file.is_file()]
     assert not [name for name in wanted if name not in members]
     code = (
         "import mz.zoo, mz.data;"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+
+from mz.report.plain import plain
+from mz.report.tables import metric_name, quantity, table
+
+__all__ = ["VERBOSE", "Console", "metric_name", "plain", "quantity", "table"]
 
 VERBOSE = "mz.verbose"
 """Key of click's context under which `-v` is remembered."""
@@ -74,50 +77,3 @@ class Console:
             total=total, desc=label, unit=unit, unit_scale=of_bytes, file=sys.stderr, dynamic_ncols=True
         ) as bar:
             yield bar.update
-
-
-def plain(value: Any) -> Any:
-    """Data that every JSON reader takes: numpy values as numbers, paths as text, what is not finite as null."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "tolist"):  # numpy's, told without importing it
-        return plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -> str:
-    """Columns two spaces apart, indented by two; `align` holds `<` or `>` a column (all `<` if shorter)."""
-    lines = [[str(cell) for cell in row] for row in [headings, *rows]]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    sides = align.ljust(len(headings), "<")
-    return "\n".join(
-        (
-            "  "
-            + "  ".join(
-                f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True)
-            )
-        ).rstrip()
-        for line in lines
-    )
-
-
-def quantity(number: float | None) -> str:
-    """A count for a reader: `1.23 M`; a dash for none."""
-    if number is None:
-        return "-"
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.2f} {unit}"
-    return f"{number:g}"
-
-
-def metric_name(metric: str) -> str:
-    """A metric as tables head it: `top1` -> `top-1`, `pixel_accuracy` -> `pixel accuracy`."""
-    short = {"map": "mAP", "ap50": "AP50", "ap": "AP", "miou": "mIoU"}
-    return short.get(metric) or re.sub(r"^top(\d)", r"top-\1", metric).replace("_", " ")

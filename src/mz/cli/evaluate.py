@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mz.cli.console import Console, metric_name, table
-from mz.cli.options import COUNT, INPUT_PATH, OUTPUT_FOLDER, console_options, model_options
+from mz.cli.options import COUNT, INPUT_PATH, OUTPUT_FILE, OUTPUT_FOLDER, console_options, model_options
 
 if TYPE_CHECKING:
     from mz.flow import EvalResult, ModelRef
@@ -46,6 +46,11 @@ MOST_LAYERS = 10
     help="Write every layer's output into this folder: integers in the emulator, else floats.",
 )
 @click.option("--saturation", is_flag=True, help="Count by layer the integers that were clipped.")
+@click.option(
+    "--har-out",
+    type=OUTPUT_FILE,
+    help="Save the archive with this accuracy in it, for `mz profile` and others.",
+)
 @console_options()
 def command(
     ref: ModelRef,
@@ -57,6 +62,7 @@ def command(
     visualize: Path | None,
     dump_layers: Path | None,
     saturation: bool,
+    har_out: Path | None,
     console: Console,
 ) -> None:
     """Measure a network's accuracy on labelled images."""
@@ -76,6 +82,12 @@ def command(
     console.result(report(result))
     if result.saturation is not None:
         console.result(saturated(result.saturation))
+    if har_out is not None:
+        from mz import archive
+
+        assert result.archive is not None
+        archive.write(result.archive, har_out)
+        console.result(f"saved {har_out}")
     console.emit(as_data(result))
 
 

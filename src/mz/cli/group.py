@@ -23,6 +23,7 @@ COMMANDS = {
     "optimize": "mz.cli.optimize",
     "eval": "mz.cli.evaluate",
     "compile": "mz.cli.compile",
+    "profile": "mz.cli.profile",
     "info": "mz.cli.info",
     "list": "mz.cli.list",
     "init": "mz.cli.init",

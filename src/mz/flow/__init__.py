@@ -23,6 +23,7 @@ from mz.flow.options import (
     Progress,
     Step,
 )
+from mz.flow.profile import profile, profile_file
 
 __all__ = [
     "CompileResult",
@@ -44,4 +45,6 @@ __all__ = [
     "list_models",
     "optimize",
     "parse",
+    "profile",
+    "profile_file",
 ]

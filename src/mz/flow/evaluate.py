@@ -17,6 +17,7 @@ from mz.engines.compare import Comparison
 from mz.engines.float_ort import FloatSession, HostSession
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.errors import UserError
+from mz.flow.accuracy import with_accuracy
 from mz.flow.layer_dump import LayerDump
 from mz.flow.native import compiled_c_session
 from mz.flow.networks import configuration, load, only_input
@@ -122,7 +123,7 @@ def evaluate(
     baseline = float_eval.result()
     result = baseline if quantized is None else integer_eval.result()
     engine = quantized.session.name if isinstance(quantized, Quantized) else "onnxruntime"
-    return EvalResult(
+    measured = EvalResult(
         model=archive.name,
         target=options.target,
         engine=engine,
@@ -139,6 +140,8 @@ def evaluate(
         damaged=tuple(damaged),
         saturation=_counted(archive.working_graph, saturation),
     )
+    source = options.data_path.name if options.data_path else dataset.name
+    return dataclasses.replace(measured, archive=with_accuracy(archive, measured, source))
 
 
 def batch_size(graph: Graph, every_layer: bool = False) -> int:

@@ -23,6 +23,7 @@ from mz.quantize import (
     best_method,
     choose_four_bit,
     collect,
+    histograms,
     image_bytes,
     in_chunks,
     output_noise_by_method,
@@ -40,7 +41,10 @@ CHOICE_IMAGES = 64
 
 @dataclass(frozen=True, slots=True)
 class Integers:
-    """A quantized network. recipe: with every choice made. report: per-layer noise and sensitivities."""
+    """A quantized network. recipe: with every choice made.
+
+    report: per-layer noise, sensitivities, and what calibration saw.
+    """
 
     quantization: Quantization
     recipe: Recipe
@@ -77,6 +81,7 @@ def quantize_network(
                 layer_done=lambda name: advance(1),
             )
     steps += _refinement_steps(graph, quantization, refinements, len(next(iter(sample.values()))))
+    report["activations"] = histograms(statistics)
     report["noise"] = layer_noise(graph, params, quantization, some(sample, NOISE_IMAGES))
     return Integers(quantization, recipe, tuple(steps), report)
 

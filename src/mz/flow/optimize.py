@@ -7,6 +7,7 @@ from typing import Any
 
 from mz import data, tasks, zoo
 from mz.archive import Archive
+from mz.flow.accuracy import still_true
 from mz.flow.calibration import open_set
 from mz.flow.full_precision import Passes, full_precision, with_output_activations
 from mz.flow.integers import Integers, quantize_network
@@ -95,7 +96,7 @@ def _result(
         quantization=integers.quantization,
         input_form=[dict(step) for step in passes.form],
         script=render(in_force(archive.graph, plan, recipe, calibration["count"])),
-        report=dict(archive.report) | {"optimize": report},
+        report=still_true(archive.report) | {"optimize": report},
         history=[entry for entry in archive.history if entry["stage"] == "parse"]
         + [{"stage": "optimize", "settings": described}],
         artefacts={},

@@ -121,6 +121,7 @@ class EvalResult:
     """metrics in %, ci95 their 95 % intervals; baseline, degradation (points), agreement (%) and snr_db with an
     archive only. count: images that were judged; damaged: what was said of each that could not be decoded.
     saturation: by layer, `total` output integers and how many of them were clipped to the bounds `low` and `high`.
+    archive: what was evaluated, with all this but the speed in its report.
     """
 
     model: str
@@ -138,6 +139,7 @@ class EvalResult:
     snr_db: float | None = None
     damaged: tuple[str, ...] = ()
     saturation: dict[str, dict[str, int]] | None = None
+    archive: Archive | None = None
 
 
 @dataclass(frozen=True, slots=True)

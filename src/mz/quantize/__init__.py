@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mz.quantize.compression import SHARES, Sensitivity, choose_four_bit, sensitivities
+from mz.quantize.histograms import histograms
 from mz.quantize.quantizer import activation_quants, quantize
 from mz.quantize.range_choice import best_method, output_noise_by_method
 from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
@@ -25,6 +26,7 @@ __all__ = [
     "best_method",
     "choose_four_bit",
     "collect",
+    "histograms",
     "image_bytes",
     "image_count",
     "in_chunks",
