@@ -58,6 +58,7 @@ def run_equalization(
         found[name] = trial.output_db(*network, statistics, recipe)
         advance(1)
 
+    wanted = asked.policy == "enabled"  # `allowed` leaves the choice to the measurement: nothing was missed
     methods = list(METHODS) if asked.method == "auto" else [asked.method]
     absorb = asked.bias_absorption != "disabled" and not keep
     with progress("equalization", len(methods) + 1 + absorb, "trials") as advance:
@@ -80,7 +81,7 @@ def run_equalization(
                 measure(name, (changed, scaled))
                 tried = [name] if asked.bias_absorption == "enabled" else [*tried, name]
     if not tried:
-        return graph, params, Step("equalization", True, False, "no channel can be scaled"), {}
+        return graph, params, Step("equalization", wanted, False, "no channel can be scaled"), {}
     best = max(tried, key=lambda name: found[name])
     if asked.policy == "allowed" and found[best] < found["none"] + MARGIN_DB:
         best = "none"
@@ -92,7 +93,7 @@ def run_equalization(
         return (
             graph,
             params,
-            Step("equalization", True, False, f"brings nothing here ({measured})"),
+            Step("equalization", wanted, False, f"brings nothing here ({measured})"),
             described,
         )
     described["float_db"] = round(trial.float_db(*networks[best]), 1)
