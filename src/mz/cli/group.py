@@ -22,6 +22,7 @@ COMMANDS = {
     "parse": "mz.cli.parse",
     "optimize": "mz.cli.optimize",
     "eval": "mz.cli.evaluate",
+    "analyze": "mz.cli.analyze",
     "compile": "mz.cli.compile",
     "info": "mz.cli.info",
     "list": "mz.cli.list",

@@ -5,6 +5,7 @@ Each stage is one file and one function; it runs whatever earlier stages its inp
 
 from __future__ import annotations
 
+from mz.flow.analyze import analyze, analyze_archive
 from mz.flow.catalogue import info, list_models
 from mz.flow.compile import compile_model
 from mz.flow.diff import DiffResult, diff
@@ -13,6 +14,7 @@ from mz.flow.init import init
 from mz.flow.networks import coverage_line, parse
 from mz.flow.optimize import optimize
 from mz.flow.options import (
+    AnalyzeResult,
     CompileResult,
     EvalOptions,
     EvalResult,
@@ -25,6 +27,7 @@ from mz.flow.options import (
 )
 
 __all__ = [
+    "AnalyzeResult",
     "CompileResult",
     "DiffResult",
     "EvalOptions",
@@ -35,6 +38,8 @@ __all__ = [
     "OptimizeResult",
     "Progress",
     "Step",
+    "analyze",
+    "analyze_archive",
     "compile_model",
     "coverage_line",
     "diff",

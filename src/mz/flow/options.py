@@ -100,6 +100,19 @@ class OptimizeResult:
 
 
 @dataclass(frozen=True, slots=True)
+class AnalyzeResult:
+    """archive: with the report in it. report: `images`, `output_db`, `predicted_db`, `layers` (worst first) and
+    `mends`. script: the archive's own with the changes of `mends` in it, which should bring `gain_db`.
+    """
+
+    archive: Archive
+    report: dict[str, Any]
+    script: str
+    mends: tuple[str, ...]
+    gain_db: float
+
+
+@dataclass(frozen=True, slots=True)
 class EvalOptions:
     target: str = "full_precision"
     data_path: Path | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from mz.quantize.compression import SHARES, Sensitivity, choose_four_bit, sensitivities
+from mz.quantize.mending import Mend, mended, mends, output_noise, try_ranges, worst_first
+from mz.quantize.noise_analysis import Alone, Observed, image_limit, noise_alone, observe
 from mz.quantize.quantizer import activation_quants, quantize
 from mz.quantize.range_choice import best_method, output_noise_by_method
 from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
@@ -14,7 +16,10 @@ __all__ = [
     "RANGE_METHODS",
     "SHARES",
     "ActivationRange",
+    "Alone",
     "FloatRunner",
+    "Mend",
+    "Observed",
     "Recipe",
     "Refinements",
     "Sensitivity",
@@ -27,10 +32,18 @@ __all__ = [
     "collect",
     "image_bytes",
     "image_count",
+    "image_limit",
     "in_chunks",
+    "mended",
+    "mends",
+    "noise_alone",
+    "observe",
+    "output_noise",
     "output_noise_by_method",
     "quantize",
     "refine",
     "rounds_to_second_order",
     "sensitivities",
+    "try_ranges",
+    "worst_first",
 ]
