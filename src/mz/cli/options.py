@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -118,6 +119,21 @@ class Numbers(click.ParamType):
             return tuple(self._kind(part) for part in str(value).replace(" ", ",").split(",") if part)
         except ValueError:
             self.fail(f"{value!r} is no list of numbers with commas between them", param, ctx)
+
+
+class Duration(click.ParamType):
+    """A time as 90s, 30m or 2h, in seconds."""
+
+    name = "90s|30m|2h"
+    _seconds: ClassVar[dict[str, int]] = {"s": 1, "m": 60, "h": 3600}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", str(value).strip())
+        if not match or float(match[1]) == 0:
+            self.fail(f"{value!r} is no time such as 90s, 30m or 2h", param, ctx)
+        return float(match[1]) * self._seconds[match[2]]
 
 
 def image_options(function: F) -> F:

@@ -5,7 +5,7 @@ Each stage is one file and one function; it runs whatever earlier stages its inp
 
 from __future__ import annotations
 
-from mz.flow.analyze import analyze, analyze_archive
+from mz.flow.analyze import analyze
 from mz.flow.catalogue import info, list_models
 from mz.flow.compile import compile_model
 from mz.flow.diff import DiffResult, diff
@@ -23,8 +23,12 @@ from mz.flow.options import (
     OptimizeOptions,
     OptimizeResult,
     Progress,
+    SearchGoal,
+    SearchResult,
     Step,
+    Tried,
 )
+from mz.flow.search import search
 
 __all__ = [
     "AnalyzeResult",
@@ -37,9 +41,11 @@ __all__ = [
     "OptimizeOptions",
     "OptimizeResult",
     "Progress",
+    "SearchGoal",
+    "SearchResult",
     "Step",
+    "Tried",
     "analyze",
-    "analyze_archive",
     "compile_model",
     "coverage_line",
     "diff",
@@ -49,4 +55,5 @@ __all__ = [
     "list_models",
     "optimize",
     "parse",
+    "search",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from mz.flow.options import AnalyzeResult, ModelRef, Note, Progress, no_note, no
 from mz.graph import Graph, Quantization
 from mz.optimize import device_input
 from mz.quantize import (
+    RANGE_ALONE,
     Alone,
     Mend,
     Observed,
+    Range,
     image_limit,
     mended,
     mends,
@@ -61,17 +64,67 @@ def analyze(
             f"{archive.name}: no integers yet (state {archive.state}): run `mz optimize` and give its archive by --har"
         )
     images = _images(archive, ref, data_path, data_count, note)
-    return analyze_archive(archive, images, goal_db=goal_db, progress=progress)
+    analysis = measure(archive, images, progress)
+    chosen, gain_db = worst_first(analysis.mends(), analysis.total, goal_db)
+    return AnalyzeResult(
+        archive=dataclasses.replace(archive, report=archive.report | {"analysis": analysis.report()}),
+        report=analysis.report(),
+        script=patch(archive, chosen, gain_db),
+        mends=tuple(map(str, chosen)),
+        gain_db=gain_db,
+    )
 
 
-def analyze_archive(
-    archive: Archive,
-    images: Mapping[str, np.ndarray],
-    *,
-    goal_db: float = GOAL_DB,
-    progress: Progress = no_progress,
-) -> AnalyzeResult:
-    """Likewise for an archive at hand; images float32 [N, *shape] by Input layer, as the device takes them."""
+@dataclass(frozen=True)
+class Analysis:
+    """What was measured of an archive. noise: of the outputs of the integer network, over their power."""
+
+    archive: Archive
+    images: int
+    noise: float
+    alone: dict[str, Alone]
+    observed: dict[str, Observed]
+    ranges: dict[tuple[str, ...], Range]
+
+    @property
+    def total(self) -> float:
+        """The noise that all layers alone add."""
+        return sum(own.both for own in self.alone.values())
+
+    def mends(self) -> list[Mend]:
+        """What would lower the noise, most first."""
+        arch = working_arch(self.archive, None)
+        return self._mends(activation_bits=arch.activation_bits, weight_bits=arch.weight_bits)
+
+    def range_mends(self) -> list[Mend]:
+        """Likewise with other ranges alone, which cost nothing at run time."""
+        return self._mends(activation_bits=(), weight_bits=(), range_pays=RANGE_ALONE)
+
+    def _mends(self, **limits: Any) -> list[Mend]:
+        assert self.archive.quantization is not None
+        graph, layers = self.archive.working_graph, settings_of(self.archive).precisions
+        return mends(graph, self.archive.quantization, self.alone, self.ranges, layers=layers, **limits)
+
+    def report(self) -> dict[str, Any]:
+        """In plain data, layers and mends worst first."""
+        assert self.archive.quantization is not None
+        return {
+            "images": self.images,
+            "output_db": _db(self.noise),
+            "predicted_db": _db(self.total),
+            "layers": _rows(
+                self.archive.working_graph,
+                self.archive.quantization,
+                self.alone,
+                self.observed,
+                self.total,
+            ),
+            "mends": [_described(mend, self.total) for mend in self.mends()],
+        }
+
+
+def measure(archive: Archive, images: Mapping[str, np.ndarray], progress: Progress = no_progress) -> Analysis:
+    """Analyses a quantized archive; images float32 [N, *shape] by Input layer, as the device takes them."""
     graph, params, quantization = archive.working_graph, archive.working_params, archive.quantization
     assert quantization is not None
     count = len(next(iter(images.values())))
@@ -83,41 +136,14 @@ def analyze_archive(
             params,
             quantization,
             images,
-            bias_corrected=_settings(archive).bias_correction is True,
+            bias_corrected=settings_of(archive).bias_correction is True,
             layer_done=lambda name: advance(1),
         )
     loudest = sorted(output_noise(graph, alone).items(), key=lambda item: -item[1])[:RANGED_GROUPS]
     groups = [group for group, power in loudest if power > 0]
     with progress("other ranges", len(groups), "groups") as advance:
         ranges = try_ranges(graph, params, quantization, images, groups, lambda name: advance(1))
-    arch = working_arch(archive, None)
-    settings = _settings(archive)
-    found = mends(
-        graph,
-        quantization,
-        alone,
-        ranges,
-        layers=settings.precisions,
-        activation_bits=arch.activation_bits,
-        weight_bits=arch.weight_bits,
-    )
-    total = sum(own.both for own in alone.values())
-    chosen, gain_db = worst_first(found, total, goal_db)
-    rows = _rows(graph, quantization, alone, observed, total)
-    report = {
-        "images": count,
-        "output_db": _db(noise),
-        "predicted_db": _db(total),
-        "layers": rows,
-        "mends": [_described(mend, total) for mend in found],
-    }
-    return AnalyzeResult(
-        archive=dataclasses.replace(archive, report=archive.report | {"analysis": report}),
-        report=report,
-        script=_script(archive, settings, quantization, chosen, gain_db),
-        mends=tuple(map(str, chosen)),
-        gain_db=gain_db,
-    )
+    return Analysis(archive, count, noise, alone, observed, ranges)
 
 
 def _images(
@@ -133,7 +159,7 @@ def _images(
     return {name: device_input(archive.input_form, value) for name, value in found.items()}
 
 
-def _settings(archive: Archive) -> ScriptSettings:
+def settings_of(archive: Archive) -> ScriptSettings:
     """What the archive's script asks for."""
     statements = script.parse_script(archive.script, f"{archive.name}.alls")
     return script.apply(statements, [layer.name for layer in archive.graph.layers])
@@ -172,15 +198,11 @@ def _described(mend: Mend, total: float) -> dict[str, Any]:
     return plain | ({"bounds": list(mend.bounds)} if mend.bounds else {"bits": mend.bits})
 
 
-def _script(
-    archive: Archive,
-    settings: ScriptSettings,
-    quantization: Quantization,
-    chosen: Sequence[Mend],
-    gain_db: float,
-) -> str:
+def patch(archive: Archive, chosen: Sequence[Mend], gain_db: float) -> str:
     """The archive's script with the changes in it, complete, so that it runs as it is."""
-    precisions, bounds = mended(settings.precisions, quantization, chosen)
+    assert archive.quantization is not None
+    settings = settings_of(archive)
+    precisions, bounds = mended(settings.precisions, archive.quantization, chosen)
     ranges = settings.activation_ranges | {name: ("manual", *ends) for name, ends in bounds.items()}
     changed = dataclasses.replace(settings, precisions=precisions, activation_ranges=ranges)
     lines = [f"# {archive.name}: should lower the noise of the outputs by {gain_db:.1f} dB"]

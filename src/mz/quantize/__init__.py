@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mz.quantize.compression import SHARES, Sensitivity, choose_four_bit, sensitivities
-from mz.quantize.mending import Mend, mended, mends, output_noise, try_ranges, worst_first
+from mz.quantize.mending import RANGE_ALONE, Mend, Range, mended, mends, output_noise, try_ranges, worst_first
 from mz.quantize.noise_analysis import Alone, Observed, image_limit, noise_alone, observe
 from mz.quantize.quantizer import activation_quants, quantize
 from mz.quantize.range_choice import best_method, output_noise_by_method
@@ -13,6 +13,7 @@ from mz.quantize.statistics import FloatRunner, Statistics, TensorStatistics, co
 from mz.quantize.trial import Trial
 
 __all__ = [
+    "RANGE_ALONE",
     "RANGE_METHODS",
     "SHARES",
     "ActivationRange",
@@ -20,6 +21,7 @@ __all__ = [
     "FloatRunner",
     "Mend",
     "Observed",
+    "Range",
     "Recipe",
     "Refinements",
     "Sensitivity",

@@ -1,7 +1,7 @@
 """What to change so that a quantized network gets better: the layers whose noise weighs most, and what takes it away.
 
-A tensor's noise goes with more bits or, free of cost at run time, with another range; a kernel's with more bits. What each
-change takes away is known from `noise_analysis`, where it was measured at the network's outputs.
+A tensor's noise goes with more bits or, free of cost at run time, with another range; a kernel's with more bits. What
+each change takes away is known from `noise_analysis`, where it was measured at the network's outputs.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ _NEXT_BITS = {4: 8, 8: 16}
 _SHARES = (1.25, 0.9, 0.8, 0.65, 0.5)
 """Of a tensor's range, tried for each end alone and for both."""
 
-_CLIPPING_PAYS = 0.5
+RANGE_INSTEAD = 0.5
 """Share of a tensor's noise that another range must take away to be preferred over more bits."""
+RANGE_ALONE = 0.1
+"""The same where more bits are not to be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +109,12 @@ def mends(
     layers: Collection[str],
     activation_bits: Collection[int],
     weight_bits: Collection[int],
+    range_pays: float = RANGE_INSTEAD,
 ) -> list[Mend]:
     """One change a group of tensors and one a kernel, the one that takes away most noise first.
 
-    layers: those that a script can name. activation_bits, weight_bits: what the target takes.
+    layers: those that a script can name. activation_bits, weight_bits: what the target takes. range_pays: share of a
+    tensor's noise that another range must take away to be taken.
     """
     found = []
     for group, noise in output_noise(graph, alone).items():
@@ -118,28 +122,27 @@ def mends(
         if not named or noise <= 0:
             continue
         tried = ranges.get(group)
-        if tried is not None and noise - tried.noise >= _CLIPPING_PAYS * noise:
+        if tried is not None and noise - tried.noise >= range_pays * noise:
             found.append(Mend(named[0], "range", noise - tried.noise, bounds=tried.bounds))
             continue
         maker = max(
             (name for name in named if name in alone), key=lambda name: alone[name].output, default=named[0]
         )
         bits = quantization.tensors[maker].bits
-        more = _NEXT_BITS.get(bits)
+        more = _NEXT_BITS.get(bits, 0)
         if more in activation_bits:
             found.append(Mend(maker, "activations", noise * _rest(bits, more), bits=more))
     for name, own in alone.items():
         if name in quantization.weights and name in layers and own.weights > 0:
             bits = quantization.weights[name].bits
-            more = _NEXT_BITS.get(bits)
+            more = _NEXT_BITS.get(bits, 0)
             if more in weight_bits:
                 found.append(Mend(name, "weights", own.weights * _rest(bits, more), bits=more))
     return sorted(found, key=lambda mend: (-mend.removed, mend.layer, mend.what))
 
 
-def _rest(bits: int, more: int | None) -> float:
+def _rest(bits: int, more: int) -> float:
     """Share of rounding noise that more bits take away: each one halves the step, and quarters the power."""
-    assert more is not None
     return 1 - 4.0 ** (bits - more)
 
 
