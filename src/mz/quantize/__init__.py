@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from mz.quantize.compression import SHARES, Sensitivity, choose_four_bit, sensitivities
+from mz.quantize.compression import (
+    SHARES,
+    Sensitivity,
+    choose_four_bit,
+    choose_sixteen_bit,
+    sensitivities,
+)
 from mz.quantize.mending import RANGE_ALONE, Mend, Range, mended, mends, output_noise, try_ranges, worst_first
 from mz.quantize.noise_analysis import Alone, Observed, image_limit, noise_alone, observe
 from mz.quantize.quantizer import activation_quants, quantize
@@ -31,6 +37,7 @@ __all__ = [
     "activation_quants",
     "best_method",
     "choose_four_bit",
+    "choose_sixteen_bit",
     "collect",
     "image_bytes",
     "image_count",
