@@ -7,6 +7,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mz import archive as har
@@ -52,7 +53,7 @@ def test_the_ladder_begins_where_the_user_says() -> None:
         "all a8_w8",
         "all a16_w16",
     ]
-    narrow = dataclasses.replace(MZ8, activation_bits=(8,), weight_bits=(8,))
+    narrow = msgspec.structs.replace(MZ8, activation_bits=(8,), weight_bits=(8,))
     assert not [name for name in names(narrow, OptimizeOptions(), ScriptSettings()) if name.startswith("all")]
 
 

@@ -14,24 +14,31 @@ _FEWEST_SAMPLES = 4096
 _MOST_BYTES = 192 << 20
 
 
-def patches(layer: Weighted, x: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-    """Patches of centred input integers `x` [N, *shape] as float32 [groups, samples, weights of one output channel].
+def patches(layer: Weighted, x: np.ndarray, rng: np.random.Generator, zero: int = 0) -> np.ndarray | None:
+    """Patches of input integers `x` [N, *shape], less `zero`, as float32 [groups, samples, weights of one channel].
 
     The same positions are taken in every channel. None for a layer kind whose patches overlap in the output (Deconv).
     """
     if isinstance(layer, Dense):
         rows = x.reshape(-1, x.shape[-1])
-        return _thin(rows, rows.shape[1], rng).astype(np.float32)[None]
+        return _thin(rows, rows.shape[1], rng).astype(np.float32)[None] - np.float32(zero)
     if not isinstance(layer, Conv):
         return None
-    view = windows(pad_map(x, layer.pads, 0), layer.kernel_shape, layer.strides, layer.dilations)
-    n, channels, height, width = view.shape[:4]
+    n, channels = x.shape[:2]
+    height, width = layer.shape[1:]
     size = channels // layer.groups * math.prod(layer.kernel_shape)
     count = min(n * height * width, _sample_count(size, size * layer.groups))
     chosen = np.sort(rng.choice(n * height * width, count, replace=False))
     image, row, column = np.unravel_index(chosen, (n, height, width))
-    taken = view[image, :, row, column].astype(np.float32)  # [samples, C, kh, kw]
-    return np.ascontiguousarray(taken.reshape(count, layer.groups, size).transpose(1, 0, 2))
+    taken = np.empty((layer.groups, count, size), np.float32)
+    for one in range(n):
+        places = slice(*np.searchsorted(image, (one, one + 1)))
+        padded = pad_map(x[one : one + 1].astype(np.float32) - np.float32(zero), layer.pads, 0)
+        view = windows(padded, layer.kernel_shape, layer.strides, layer.dilations)[0]
+        found = view[:, row[places], column[places]]  # [C, samples, kh, kw]
+        found = found.reshape(layer.groups, channels // layer.groups, -1, math.prod(layer.kernel_shape))
+        taken[:, places] = found.transpose(0, 2, 1, 3).reshape(layer.groups, -1, size)
+    return taken
 
 
 def second_moments(samples: np.ndarray) -> np.ndarray:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from mz.emulator import is_wide
 from mz.emulator.numerics import product_ratio, product_scale
 from mz.graph import (
@@ -109,6 +111,8 @@ def _range(
         return min(0.0, how.bounds[0]), max(0.0, how.bounds[1])
     if how.method == "percentile":
         return percentile(statistics, *how.bounds)
+    if not np.isfinite(function(np.array([*min_max(statistics), 0.0]))).all():  # as 1 / x has a pole at 0
+        function = as_it_is
     # 16 bits leave nothing to trade: steps are finer than the histogram's bins, and clipping can only lose.
     method = BEST_METHOD[bits] if how.method == "auto" else how.method
     if method in POWERS and bits <= 8:

@@ -102,7 +102,7 @@ def least_error(
 
 
 def _merged(
-    statistics: Sequence[TensorStatistics], power: float, function: Function
+    statistics: Sequence[TensorStatistics], power: float, function: Function = as_it_is
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values and weights of all non-empty bins; each tensor's weights divided by its total |function(value)|^power."""
     values, weights = [], []
@@ -122,7 +122,7 @@ def _mean_error(
     high: float,
     bits: int,
     power: float,
-    function: Function,
+    function: Function = as_it_is,
 ) -> float:
     scale = (high - low) / q_max(bits)
     if scale <= 0:
