@@ -11,7 +11,7 @@ import numpy as np
 
 from mz.engines.float_ort import FloatSession
 from mz.engines.integer_ort import IntegerOrtSession
-from mz.flow.calibration import CalibrationSet, calibrate, halves, some
+from mz.flow.calibration import CalibrationSet, calibrate, halves, some, tapped_session
 from mz.flow.options import Progress, Step
 from mz.flow.recipe import Plan
 from mz.graph import Graph, Params, Precision, Quantization, Weighted
@@ -53,8 +53,8 @@ def quantize_network(
     graph: Graph, params: Params, images: CalibrationSet, recipe: Recipe, plan: Plan, progress: Progress
 ) -> Integers:
     """Calibrates and quantizes a float network by the recipe, and by what the plan says beyond it."""
-    session, statistics, sample = calibrate(graph, params, images, progress)
-    recipe, tried = _with_range_method(graph, params, session, recipe, sample)
+    statistics, sample = calibrate(graph, params, images, progress)
+    recipe, tried = _with_range_method(graph, params, recipe, sample)
     steps = [_ranges_step(recipe, tried)]
     report: dict[str, Any] = {}
     for bits, share in ((4, plan.four_bit_share), (16, plan.sixteen_bit_share)):
@@ -72,7 +72,7 @@ def quantize_network(
                 params,
                 quantization,
                 sample,
-                session,
+                tapped_session(graph, params),
                 refinements,
                 seed=plan.seed,
                 layer_done=lambda name: advance(1),
@@ -149,7 +149,7 @@ def _share_out(
 
 
 def _with_range_method(
-    graph: Graph, params: Params, session: FloatSession, recipe: Recipe, sample: Mapping[str, np.ndarray]
+    graph: Graph, params: Params, recipe: Recipe, sample: Mapping[str, np.ndarray]
 ) -> tuple[Recipe, dict[str, float]]:
     """The recipe with the range method that measures best where it leaves the choice open, and what each one measured.
 
@@ -159,7 +159,7 @@ def _with_range_method(
     if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
         return recipe, {}
     seen, unseen = halves(sample, CHOICE_IMAGES, NOISE_IMAGES)
-    statistics = collect(session, [seen], image_bytes(graph))
+    statistics = collect(tapped_session(graph, params), [seen], image_bytes(graph))
     tried = output_noise_by_method(graph, params, statistics, recipe, unseen)
     return dataclasses.replace(recipe, activation_range=ActivationRange(best_method(tried))), tried
 

@@ -64,6 +64,7 @@ def refine(
     weighted = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
     parts = in_chunks(images, image_bytes(graph))
     float_means = _mean_tensors(float_session, parts, {layer.inputs[0] for layer in weighted})
+    del float_session  # with what it keeps between its runs, where the caller has no other use for it
     refined = Quantization(tensors=dict(quantization.tensors), weights=dict(quantization.weights))
     last_reader = {name: layer.name for layer in graph.layers for name in layer.inputs}
     live: dict[str, np.ndarray] = {}
@@ -134,7 +135,7 @@ def _run(
 ) -> np.ndarray:
     """The layer's integers in the narrowest type, a few images at a time: kernels work on int32 and wider."""
     images = len(inputs[0])
-    found = np.empty((images, *layer.shape), _type(quantization.tensors[layer.name].bits))
+    found: np.ndarray = np.empty((images, *layer.shape), _type(quantization.tensors[layer.name].bits))
     largest = max(found[0].size, *(x[0].size for x in inputs))
     step = max(1, _PIECE_BYTES // (4 * largest))
     for start in range(0, images, step):
