@@ -81,6 +81,35 @@ def optimize(ref: Any, options: Any, *, progress: Any, note: Callable[[str], Any
     )
 
 
+def search(ref: Any, options: Any, goal: Any, har: Path | None, *, progress: Any, note: Any) -> Any:
+    ASKED.append(("search", (ref, options, goal, har)))
+    _trouble(ref)
+    lost = {"top1": {"value": 0.1, "low": -0.2, "high": 0.4}}
+    tried = (
+        flow_options.Tried(
+            "level 0", lost=lost, precision="a8_w8", seconds=3.2, weight_bytes=77000, bit_operations=64
+        ),
+        flow_options.Tried("level 2", note="left out: PyTorch is not installed"),
+    )
+    path = har or Path("net.har")
+    holds = goal.max_degradation >= 0.4
+    return flow_options.SearchResult(
+        archive("quantized"), path, "top1", goal.max_degradation, tried, "level 0", holds, 500
+    )
+
+
+def analyze(ref: Any, *, progress: Any, note: Any, **asked: Any) -> Any:
+    ASKED.append(("analyze", (ref, asked)))
+    _trouble(ref)
+    row = {"layer": "fc1", "kind": "dense", "precision": "a8_w4", "share": 0.75}
+    row |= {"alone_db": 20.0, "alone_weights_db": 21.0, "alone_output_db": None, "snr_db": 18.25}
+    row |= {"bias_shift": 0.5, "bias_shift_max": 2.0, "clipped": 0.01, "dead": 0.25}
+    report = {"images": 8, "output_db": 18.25, "predicted_db": 18.0, "layers": [row], "mends": []}
+    return flow_options.AnalyzeResult(
+        archive("quantized"), report, "# a script\n", ("fc1: weights of 8 bits",), 3.25
+    )
+
+
 def evaluate(ref: Any, options: Any, *, progress: Any, note: Callable[[str], Any]) -> Any:
     ASKED.append(("evaluate", (ref, options)))
     _trouble(ref)
@@ -171,9 +200,9 @@ def info(ref: Any) -> dict[str, Any]:
 
 def install(setattr_: Callable[..., Any]) -> None:
     """Puts the stand-ins in the place of the flow's functions; `setattr_` may be a monkeypatch's."""
-    for function in (parse, optimize, evaluate, compile_model, list_models, info):
+    for function in (parse, optimize, search, analyze, evaluate, compile_model, list_models, info):
         setattr_(mz.flow, function.__name__, function)
-    for name in ("ModelRef", "OptimizeOptions", "EvalOptions"):
+    for name in ("ModelRef", "OptimizeOptions", "EvalOptions", "SearchGoal"):
         setattr_(mz.flow, name, getattr(flow_options, name))
 
 

@@ -122,6 +122,95 @@ def test_optimize_does_not_fall_back_unasked(tmp_path: Path) -> None:
     assert Path("net.har").exists()
 
 
+def test_a_search_tells_what_it_tried_and_by_its_exit_code_whether_one_holds(
+    flow: list[tuple[str, Any]], tmp_path: Path
+) -> None:
+    asked = (
+        "optimize",
+        "net",
+        "--max-degradation",
+        "0.5",
+        "--metric",
+        "top1",
+        "--budget",
+        "30m",
+        "--json",
+        "out.json",
+    )
+    out = succeed(*asked)
+    ((name, (_, _, goal, har)),) = flow
+    assert (name, goal.max_degradation, goal.metric, goal.budget_seconds, har) == (
+        "search",
+        0.5,
+        "top1",
+        1800.0,
+        None,
+    )
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[1] == [
+        "level",
+        "0",
+        "a8_w8",
+        "0.10",
+        "-0.20",
+        "..",
+        "0.40",
+        "0.08",
+        "MB",
+        "1.00",
+        "3",
+        "s",
+        "holds",
+    ]
+    assert out.splitlines()[2].endswith("left out: PyTorch is not installed")
+    assert out.splitlines()[-1] == "saved net.har"
+    data = json.loads(Path("out.json").read_text())
+    assert data["holds"] and data["best"] == "level 0" and data["tried"][0]["lost"]["top1"]["high"] == 0.4
+    result = run("optimize", "net", "--max-degradation", "0.3")
+    assert result.exit_code == 1
+    assert "best, does not hold" in result.stdout
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90.0), ("30m", 1800.0), ("1.5h", 5400.0)])
+def test_a_budget(text: str, seconds: float, flow: list[tuple[str, Any]]) -> None:
+    succeed("optimize", "net", "--max-degradation", "1", "--budget", text)
+    assert flow[0][1][2].budget_seconds == seconds
+
+
+def test_a_search_refuses_what_it_cannot_read() -> None:
+    for text in ("30", "m", "-1h", "0s", "1d"):
+        assert "90s" in refused("optimize", "net", "--max-degradation", "1", "--budget", text)
+    assert "--max-degradation" in refused("optimize", "net", "--budget", "30m")
+
+
+def test_analyze(flow: list[tuple[str, Any]], tmp_path: Path) -> None:
+    Path("net.har").touch()
+    out = succeed("analyze", "--har", "net.har", "--script", "m.alls", "--goal", "6", "--json", "out.json")
+    assert flow[0][1][1] == {"data_path": None, "data_count": None, "goal_db": 6.0}
+    row = out.splitlines()[2].split()
+    assert row == [
+        "fc1",
+        "dense",
+        "a8_w4",
+        "75.0",
+        "%",
+        "20.0",
+        "21.0",
+        "-",
+        "18.2",
+        "0.50",
+        "1",
+        "%",
+        "25",
+        "%",
+    ]
+    assert "    fc1: weights of 8 bits" in out.splitlines()
+    assert Path("m.alls").read_text() == "# a script\n"
+    assert read("net.har").state == "quantized"
+    assert json.loads(Path("out.json").read_text())["layers"][0]["layer"] == "fc1"
+    assert "--har" in refused("analyze", "net")
+
+
 def test_eval_full_precision(flow: list[tuple[str, Any]]) -> None:
     out = succeed(
         "eval",

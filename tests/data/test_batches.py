@@ -46,6 +46,29 @@ def test_files_give_the_batches_that_arrays_give(tmp_path: Path) -> None:
         assert np.array_equal(ours, wanted)
 
 
+@given(st.sets(st.integers(0, 10)))
+def test_what_one_set_holds_beyond_another(seen: set[int]) -> None:
+    whole = arrays()
+    turned = data.TurnedDataset.of(whole)
+    part = whole.take(np.array(sorted(seen), np.int64))
+    rest, turned_rest = data.without(whole, part), data.without(turned, part)
+    if len(seen) == 11:
+        assert rest is None and turned_rest is None
+    else:
+        assert rest is not None and turned_rest is not None
+        assert rest.labels.tolist() == [place for place in range(11) if place not in seen]
+        assert turned_rest.labels.tolist() == [0] * len(rest) + [1] * len(rest)
+
+
+def test_files_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    for index in range(4):
+        Image.fromarray(arrays().images[0]).save(tmp_path / f"{index}.png")
+    files = data.open_dataset(zoo.DatasetSpec(), tmp_path)
+    rest = data.without(files, data.subset(files, 2))
+    assert rest is not None
+    assert [file.name for file in rest.files] == ["1.png", "3.png"]
+
+
 def test_images_of_several_forms_in_one_batch(tmp_path: Path) -> None:
     Image.new("RGB", (5, 6), (9, 9, 9)).save(tmp_path / "a.png")
     Image.new("L", (5, 6), 9).save(tmp_path / "b.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,26 @@ def test_more_bits_lose_less() -> None:
         noise[precision] = archive.report["optimize"]["noise"]["output_db"]
     assert noise["a8_w4"] < noise["a8_w8"] < noise["a16_w16"]
     assert noise["a16_w16"] >= 60
+
+
+def test_a_share_of_the_weights_goes_to_16_bits_where_it_helps(tmp_path: Path) -> None:
+    script = tmp_path / "sixteen.alls"
+    script.write_text("model_optimization_config(compression_params, auto_16bit_weights_ratio=0.1)\n")
+    options = OptimizeOptions(calib_count=32, optimization_level=0, precision="a16_w8", script=script)
+    archive = flow.optimize(ModelRef(model="resnet8_fashion"), options).archive
+    assert archive.quantization is not None
+    weights = archive.quantization.weights
+    wide = {name for name, weight in weights.items() if weight.bits == 16}
+    assert (
+        0
+        < sum(weights[name].kernel.size for name in wide)
+        <= 0.1 * sum(w.kernel.size for w in weights.values())
+    )
+    plain = flow.optimize(
+        ModelRef(model="resnet8_fashion"), dataclasses.replace(options, script=None)
+    ).archive
+    noise = [a.report["optimize"]["noise"]["output_db"] for a in (plain, archive)]
+    assert noise[1] > noise[0]
 
 
 def test_one_weight_scale_a_layer_where_the_arch_says_so() -> None:

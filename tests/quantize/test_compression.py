@@ -13,7 +13,16 @@ from tests.quantize.networks import images, residual_network
 
 from mz.engines.float_ort import FloatSession
 from mz.graph import Weighted
-from mz.quantize import SHARES, Recipe, Sensitivity, choose_four_bit, collect, quantize, sensitivities
+from mz.quantize import (
+    SHARES,
+    Recipe,
+    Sensitivity,
+    choose_four_bit,
+    choose_sixteen_bit,
+    collect,
+    quantize,
+    sensitivities,
+)
 
 LAYERS = st.lists(st.tuples(st.floats(0, 10), st.integers(1, 1000)), min_size=1, max_size=12).map(
     lambda pairs: [Sensitivity(f"conv{i}", noise, weights) for i, (noise, weights) in enumerate(pairs)]
@@ -42,6 +51,17 @@ def test_levels_run_from_none_to_all_and_only_add(found):
     assert by_level[0] == set()
     assert by_level[5] == {s.layer for s in found}
     assert all(less <= more for less, more in pairwise(by_level))
+
+
+@given(LAYERS, st.floats(0, 1))
+def test_16_bits_go_where_they_help_most_for_their_bytes(found, share):
+    chosen = choose_sixteen_bit(found, share)
+    taken = sum(s.weights for s in found if s.layer in chosen)
+    room = share * sum(s.weights for s in found) - taken
+    assert room >= -1e-9
+    assert all(s.weights > room for s in found if s.layer not in chosen and s.noise > 0)
+    best = max(found, key=lambda s: s.noise / s.weights)
+    assert best.layer in chosen or best.noise == 0 or best.weights > share * sum(s.weights for s in found)
 
 
 def test_equal_layers_go_by_name():

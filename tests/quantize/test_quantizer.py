@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -182,6 +183,28 @@ def test_16_bits_get_headroom_but_not_beyond_a_clip():
         np.testing.assert_allclose(tensors[name].real_range, wanted, atol=1e-3)
     manual = Recipe(Precision(16, 8), layer_ranges={"free": ActivationRange("manual", (-1.0, 1.0))})
     np.testing.assert_allclose(quants(graph, bounds, manual)["free"].real_range, (-1, 1), atol=1e-3)
+
+
+def test_a_range_ends_where_the_function_that_reads_it_does():
+    graph = Graph(
+        "seen",
+        (
+            layer(Input, "x"),
+            layer(Activation, "a", "x", function="hard_swish"),
+            layer(Activation, "b", "x", function="hard_swish"),
+        ),
+        ("a", "b"),
+    )
+    bounds = {"x": (-20.0, 10.0), "a": (-0.375, 10.0), "b": (-0.375, 10.0)}
+    assert quants(graph, bounds)["x"].real_range == pytest.approx((-3, 10), abs=0.1)
+    out = dataclasses.replace(graph, outputs=("x", "a", "b"))
+    assert quants(out, bounds)["x"].real_range == pytest.approx((-20, 10), abs=0.1)
+    other = graph.replace({"b": layer(Activation, "b", "x", function="tanh")})
+    assert quants(other, bounds)["x"].real_range == pytest.approx((-20, 10), abs=0.1)
+    pole = graph.replace(
+        {name: layer(Activation, name, "x", function="power", constants=(-1.0,)) for name in "ab"}
+    )
+    assert quants(pole, bounds, Recipe())["x"] == quants(out, bounds, Recipe())["x"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.quantize.networks import statistics_of
 
+from mz.graph.functions import apply
 from mz.quantize.ranges import _mean_error, _merged, least_error, min_max, percentile, tensor_quant
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -47,6 +48,32 @@ def test_least_error_is_never_worse_than_the_extremes(tensors, bits, power):
     full, found = min_max(statistics), least_error(statistics, bits, power)
     before = _mean_error(values, weights, *full, bits, power)
     assert _mean_error(values, weights, *found, bits, power) <= before
+
+
+@pytest.mark.parametrize(
+    ("function", "low", "high"), [("hard_swish", -3, 8), ("hard_sigmoid", -2.5, 2.5), ("silu", -9, 8)]
+)
+def test_ends_on_which_the_function_is_constant_need_no_integers(function, low, high):
+    statistics = [statistics_of(np.linspace(-9, 8, 1001))]
+    found = min_max(statistics, lambda values: apply(function, values))
+    assert found == pytest.approx((low, high), abs=1e-3)
+    assert min_max(statistics) == (-9, 8)
+
+
+@given(
+    TENSORS, st.sampled_from(["hard_swish", "sigmoid", "silu", "tanh", "square"]), st.sampled_from([2.0, 3.0])
+)
+@settings(max_examples=20)
+def test_the_error_behind_a_function_is_least_where_it_is_looked_at(tensors, function, power):
+    statistics = [statistics_of(values) for values in tensors]
+
+    def behind(values):
+        return apply(function, np.clip(values, -1e3, 1e3))
+
+    values, weights = _merged(statistics, power, behind)
+    found = least_error(statistics, 8, power, behind)
+    error = _mean_error(values, weights, *found, 8, power, behind)
+    assert error <= _mean_error(values, weights, *min_max(statistics, behind), 8, power, behind)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -22,6 +22,7 @@ COMMANDS = {
     "parse": "mz.cli.parse",
     "optimize": "mz.cli.optimize",
     "eval": "mz.cli.evaluate",
+    "analyze": "mz.cli.analyze",
     "compile": "mz.cli.compile",
     "profile": "mz.cli.profile",
     "info": "mz.cli.info",

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mz.cli.console import Console, table
+from mz.cli.console import Console, metric_name, table
 from mz.cli.options import (
     COUNT,
     INPUT_FILE,
     INPUT_PATH,
     OUTPUT_FILE,
+    Duration,
     console_options,
     har_path,
     hw_arch_option,
@@ -22,7 +24,9 @@ from mz.cli.options import (
 from mz.errors import UserError
 
 if TYPE_CHECKING:
-    from mz.flow import ModelRef, Step
+    from mz.flow import ModelRef, OptimizeOptions, SearchGoal, SearchResult, Step
+
+EXIT_NONE_HOLDS = 1
 
 
 @click.command(short_help="Quantize a network.")
@@ -41,6 +45,20 @@ if TYPE_CHECKING:
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random choice."
 )
 @click.option("--allow-fallback", is_flag=True, help="Go on where a step of the recipe cannot be done.")
+@click.option(
+    "--max-degradation",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help="Search for a recipe that loses no more than this, from cheap to dear.",
+)
+@click.option(
+    "--metric", help="What the search judges by (default: the task's metric; agreement without labels)."
+)
+@click.option("--budget", type=Duration(), help="Time that the search may take.")
+@click.option(
+    "--data-path", type=INPUT_PATH, help="Images that the search judges by (default: the test set)."
+)
+@click.option("--data-count", type=COUNT, help="How many of them.")
 @click.option("--har-out", type=OUTPUT_FILE, help="Where to save the archive (default: MODEL.har).")
 @console_options()
 def command(
@@ -55,10 +73,19 @@ def command(
     batch_size: int | None,
     seed: int,
     allow_fallback: bool,
+    max_degradation: float | None,
+    metric: str | None,
+    budget: float | None,
+    data_path: Path | None,
+    data_count: int | None,
     har_out: Path | None,
     console: Console,
-) -> None:
-    """Quantize a network on calibration images and save the archive with its integers."""
+) -> int:
+    """Quantize a network on calibration images and save the archive with its integers.
+
+    With --max-degradation, exits with 0 when a recipe holds and with 1 when none does; the best one is saved either
+    way.
+    """
     from mz import flow
     from mz.archive import write
 
@@ -74,6 +101,11 @@ def command(
         allow_fallback=allow_fallback,
         batch_size=batch_size,
     )
+    if max_degradation is not None:
+        goal = flow.SearchGoal(max_degradation, metric, budget, data_path, data_count)
+        return _search(ref, options, goal, har_out, console)
+    if metric or budget or data_path or data_count:
+        raise click.UsageError("--metric, --budget, --data-path and --data-count belong to --max-degradation")
     result = flow.optimize(ref, options, progress=console.progress, note=console.note)
     console.result(steps_table(result.steps))
     missed = [step for step in result.steps if step.missed]
@@ -100,6 +132,65 @@ def command(
             "recipe": result.recipe,
         }
     )
+    return 0
+
+
+def _search(
+    ref: ModelRef, options: OptimizeOptions, goal: SearchGoal, har_out: Path | None, console: Console
+) -> int:
+    from mz import flow
+
+    result = flow.search(ref, options, goal, har_out, progress=console.progress, note=console.note)
+    console.result(search_table(result))
+    console.result(f"saved {result.har}")
+    console.emit(
+        {
+            "model": result.archive.name,
+            "har": result.har,
+            "metric": result.metric,
+            "max_degradation": result.max_degradation,
+            "images": result.images,
+            "holds": result.holds,
+            "best": result.best,
+            "tried": [dataclasses.asdict(row) for row in result.tried],
+        }
+    )
+    return 0 if result.holds else EXIT_NONE_HOLDS
+
+
+def search_table(result: SearchResult) -> str:
+    """Every recipe with what it lost and what it costs, and which one was taken."""
+    least = min(row.bit_operations for row in result.tried if row.lost)
+    rows = []
+    for row in result.tried:
+        if not row.lost:
+            rows.append([row.recipe, "", "", "", "", "", "", row.note])
+            continue
+        lost = row.lost[result.metric]
+        rows.append(
+            [
+                row.recipe,
+                row.precision,
+                f"{lost['value']:.2f}",
+                f"{lost['low']:.2f} .. {lost['high']:.2f}",
+                f"{row.weight_bytes / 1e6:.2f} MB",
+                f"{row.bit_operations / least:.2f}" if least else "-",
+                f"{row.seconds:.0f} s",
+                "" if row.recipe != result.best else "holds" if result.holds else "best, does not hold",
+            ]
+        )
+    name = metric_name(result.metric)
+    headings = ["recipe", "precision", f"{name} lost", "95 % interval", "weights", "work", "time", ""]
+    lines = [table(headings, rows, "<<>>>>><")]
+    lines.append(
+        f"  at most {result.max_degradation:g} points of {name}, upper end of the paired interval, "
+        f"on {result.images} images"
+    )
+    if not result.holds and any(row.lost and row.lost[result.metric]["value"] <= 0 for row in result.tried):
+        lines.append(
+            "  some recipes lose nothing: it takes more images to prove that they hold (--data-path)"
+        )
+    return "\n".join(lines)
 
 
 def steps_table(steps: Sequence[Step]) -> str:

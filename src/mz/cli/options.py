@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -94,7 +95,9 @@ def model_options(function: F) -> F:
         image_options,
         offline_option,
         node_options,
-        click.option("--har", type=INPUT_PATH, help="Go on from this archive, or from that in this compiled folder."),
+        click.option(
+            "--har", type=INPUT_PATH, help="Go on from this archive, or from that in this compiled folder."
+        ),
         click.option("--yaml", type=INPUT_FILE, help="Network configuration of your own."),
         click.option("--ckpt", type=INPUT_FILE, help="ONNX file to take instead of the zoo's."),
         click.argument("model", type=NetworkName(), required=False),
@@ -109,7 +112,9 @@ def archive_in(path: Path) -> Path:
         return path
     found = sorted(path.glob("*_compiled.har"))
     if len(found) != 1:
-        raise click.UsageError(f"{path}: a folder with {len(found)} compiled archives: name an archive by --har")
+        raise click.UsageError(
+            f"{path}: a folder with {len(found)} compiled archives: name an archive by --har"
+        )
     return found[0]
 
 
@@ -128,6 +133,21 @@ class Numbers(click.ParamType):
             return tuple(self._kind(part) for part in str(value).replace(" ", ",").split(",") if part)
         except ValueError:
             self.fail(f"{value!r} is no list of numbers with commas between them", param, ctx)
+
+
+class Duration(click.ParamType):
+    """A time as 90s, 30m or 2h, in seconds."""
+
+    name = "90s|30m|2h"
+    _seconds: ClassVar[dict[str, int]] = {"s": 1, "m": 60, "h": 3600}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", str(value).strip())
+        if not match or float(match[1]) == 0:
+            self.fail(f"{value!r} is no time such as 90s, 30m or 2h", param, ctx)
+        return float(match[1]) * self._seconds[match[2]]
 
 
 def image_options(function: F) -> F:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mz.compiler.summary import summarize
+from mz.compiler.summary import bit_operations, summarize
 
-__all__ = ["summarize"]
+__all__ = ["bit_operations", "summarize"]

@@ -14,6 +14,7 @@ from mz.data.dataset import (
     Images,
     TurnedDataset,
     content_key,
+    without,
 )
 from mz.data.labels import Boxes, LabelList, MaskFiles
 from mz.data.opening import open_calibration, open_dataset, open_evaluation, subset
@@ -39,4 +40,5 @@ __all__ = [
     "open_evaluation",
     "preprocessing",
     "subset",
+    "without",
 ]

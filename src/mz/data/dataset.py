@@ -161,6 +161,25 @@ def decode(file: Path) -> np.ndarray:
         raise kind(f"{file}: the image cannot be read: {reason or error}") from error
 
 
+def without(dataset: Dataset, seen: Dataset) -> Dataset | None:
+    """The images of `dataset` that `seen` does not hold, turned or not; None if it holds all of them."""
+    known = set(_image_keys(seen))
+    kept = [place for place, key in enumerate(_image_keys(dataset)) if key not in known]
+    if len(kept) == len(dataset):
+        return dataset
+    return dataset.take(np.array(kept, np.int64)) if kept else None
+
+
+def _image_keys(dataset: Dataset) -> list[str]:
+    """What tells each image from others: its file, else its pixels."""
+    if isinstance(dataset, TurnedDataset):
+        keys = _image_keys(dataset.base)
+        return [keys[place % len(keys)] for place in dataset.order]
+    if isinstance(dataset, FileDataset):
+        return [str(file.resolve()) for file in dataset.files]
+    return [hashlib.sha256(dataset.read(place).tobytes()).hexdigest() for place in range(len(dataset))]
+
+
 def content_key(dataset: Dataset) -> str:
     """sha256 (hex) over images and labels, the same whatever the data set's name and place are."""
     digest = hashlib.sha256()

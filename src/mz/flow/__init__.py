@@ -5,6 +5,7 @@ Each stage is one file and one function; it runs whatever earlier stages its inp
 
 from __future__ import annotations
 
+from mz.flow.analyze import analyze
 from mz.flow.catalogue import info, list_models
 from mz.flow.compile import compile_model
 from mz.flow.diff import DiffResult, diff
@@ -13,6 +14,7 @@ from mz.flow.init import init
 from mz.flow.networks import coverage_line, parse
 from mz.flow.optimize import optimize
 from mz.flow.options import (
+    AnalyzeResult,
     CompileResult,
     EvalOptions,
     EvalResult,
@@ -21,11 +23,16 @@ from mz.flow.options import (
     OptimizeOptions,
     OptimizeResult,
     Progress,
+    SearchGoal,
+    SearchResult,
     Step,
+    Tried,
 )
 from mz.flow.profile import profile, profile_file
+from mz.flow.search import search
 
 __all__ = [
+    "AnalyzeResult",
     "CompileResult",
     "DiffResult",
     "EvalOptions",
@@ -35,7 +42,11 @@ __all__ = [
     "OptimizeOptions",
     "OptimizeResult",
     "Progress",
+    "SearchGoal",
+    "SearchResult",
     "Step",
+    "Tried",
+    "analyze",
     "compile_model",
     "coverage_line",
     "diff",
@@ -47,4 +58,5 @@ __all__ = [
     "parse",
     "profile",
     "profile_file",
+    "search",
 ]

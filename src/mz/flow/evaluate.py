@@ -50,9 +50,21 @@ def evaluate(
     the archive holds no such network, data are missing, or engines differ.
     """
     archive = load(ref, note=note, progress=progress)
-    config = configuration(archive, ref)
-    task = tasks.load(config)
-    dataset = data.open_evaluation(config, options.data_path, options.data_count)
+    task = tasks.load(configuration(archive, ref))
+    dataset = data.open_evaluation(configuration(archive, ref), options.data_path, options.data_count)
+    return evaluate_archive(archive, task, dataset, options, progress=progress, note=note)
+
+
+def evaluate_archive(
+    archive: Archive,
+    task: tasks.Task,
+    dataset: data.Dataset,
+    options: EvalOptions,
+    *,
+    progress: Progress = no_progress,
+    note: Note = no_note,
+) -> EvalResult:
+    """Likewise for an archive and images at hand."""
     feed = only_input(archive.graph)
     emulated = options.target in ("emulator", "native")
     optimized = _optimized(archive) if options.target == "fp_optimized" else None

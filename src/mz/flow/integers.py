@@ -11,7 +11,7 @@ import numpy as np
 
 from mz.engines.float_ort import FloatSession
 from mz.engines.integer_ort import IntegerOrtSession
-from mz.flow.calibration import CalibrationSet, calibrate, halves, some
+from mz.flow.calibration import CalibrationSet, calibrate, halves, some, tapped_session
 from mz.flow.options import Progress, Step
 from mz.flow.recipe import Plan
 from mz.graph import Graph, Params, Precision, Quantization, Weighted
@@ -22,6 +22,7 @@ from mz.quantize import (
     Statistics,
     best_method,
     choose_four_bit,
+    choose_sixteen_bit,
     collect,
     histograms,
     image_bytes,
@@ -56,15 +57,15 @@ def quantize_network(
     graph: Graph, params: Params, images: CalibrationSet, recipe: Recipe, plan: Plan, progress: Progress
 ) -> Integers:
     """Calibrates and quantizes a float network by the recipe, and by what the plan says beyond it."""
-    session, statistics, sample = calibrate(graph, params, images, progress)
-    recipe, tried = _with_range_method(graph, params, session, recipe, sample)
+    statistics, sample = calibrate(graph, params, images, progress)
+    recipe, tried = _with_range_method(graph, params, recipe, sample)
     steps = [_ranges_step(recipe, tried)]
     report: dict[str, Any] = {}
-    if plan.four_bit_share:
-        recipe, step, report["sensitivity"] = _compress(
-            graph, params, statistics, recipe, plan, sample, progress
-        )
-        steps.append(step)
+    for bits, share in ((4, plan.four_bit_share), (16, plan.sixteen_bit_share)):
+        if share:
+            recipe, step, found = _share_out(graph, params, statistics, recipe, bits, share, sample, progress)
+            steps.append(step)
+            report["sensitivity" if bits == 4 else "sensitivity_8bit"] = found
     quantization = quantize(graph, params, statistics, recipe)
     refinements = plan.refinements
     if refinements.rounding or refinements.bias_correction:
@@ -75,7 +76,7 @@ def quantize_network(
                 params,
                 quantization,
                 sample,
-                session,
+                tapped_session(graph, params),
                 refinements,
                 seed=plan.seed,
                 layer_done=lambda name: advance(1),
@@ -109,16 +110,20 @@ def layer_noise(
     return {"output_db": round(min(output.db, 200.0), 2), "layers": layers, "images": count}
 
 
-def _compress(
+def _share_out(
     graph: Graph,
     params: Params,
     statistics: Statistics,
     recipe: Recipe,
-    plan: Plan,
+    bits: int,
+    share: float,
     sample: Mapping[str, np.ndarray],
     progress: Progress,
 ) -> tuple[Recipe, Step, dict[str, float]]:
-    """Puts the least sensitive layers' weights to 4 bits; a layer that the script gives a precision keeps it."""
+    """Puts the weights of the least sensitive layers to 4 bits, or those of the most sensitive to 16.
+
+    A layer keeps the precision that the script gives it, and 4 bits that it was given before.
+    """
     images = some(sample, SENSITIVITY_IMAGES)
     weighted = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
     with progress("sensitivity", len(weighted), "layers") as advance:
@@ -129,20 +134,27 @@ def _compress(
             images,
             lambda changed: FloatSession(graph, changed),
             per_layer_scale=recipe.per_layer_weight_scale,
+            bits=min(bits, 8),
             layer_done=lambda name: advance(1),
         )
-    chosen = choose_four_bit(found, plan.four_bit_share) - set(recipe.layer_precisions)
-    bits = recipe.precision.activation_bits
-    precisions = dict(recipe.layer_precisions) | dict.fromkeys(sorted(chosen), Precision(bits, 4))
+    if bits == 4:
+        chosen = choose_four_bit(found, share) - set(recipe.layer_precisions)
+    else:
+        chosen = choose_sixteen_bit([s for s in found if s.layer not in recipe.layer_precisions], share)
+    precision = Precision(recipe.precision.activation_bits, bits)
+    precisions = dict(recipe.layer_precisions) | dict.fromkeys(sorted(chosen), precision)
     reached = sum(s.weights for s in found if s.layer in chosen) / sum(s.weights for s in found)
     step = Step(
-        "4-bit weights", True, bool(chosen), f"{len(chosen)} layers, {100 * reached:.0f} % of the weights"
+        f"{bits}-bit weights",
+        True,
+        bool(chosen),
+        f"{len(chosen)} layers, {100 * reached:.0f} % of the weights",
     )
     return dataclasses.replace(recipe, layer_precisions=precisions), step, {s.layer: s.noise for s in found}
 
 
 def _with_range_method(
-    graph: Graph, params: Params, session: FloatSession, recipe: Recipe, sample: Mapping[str, np.ndarray]
+    graph: Graph, params: Params, recipe: Recipe, sample: Mapping[str, np.ndarray]
 ) -> tuple[Recipe, dict[str, float]]:
     """The recipe with the range method that measures best where it leaves the choice open, and what each one measured.
 
@@ -152,7 +164,7 @@ def _with_range_method(
     if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
         return recipe, {}
     seen, unseen = halves(sample, CHOICE_IMAGES, NOISE_IMAGES)
-    statistics = collect(session, [seen], image_bytes(graph))
+    statistics = collect(tapped_session(graph, params), [seen], image_bytes(graph))
     tried = output_noise_by_method(graph, params, statistics, recipe, unseen)
     return dataclasses.replace(recipe, activation_range=ActivationRange(best_method(tried))), tried
 

@@ -22,7 +22,7 @@ from mz.flow.options import (
     no_progress,
 )
 from mz.flow.recipe import Plan, check_target, in_force, plan_recipe, script_settings
-from mz.script import render
+from mz.script import ScriptSettings, render
 
 
 def optimize(
@@ -35,15 +35,30 @@ def optimize(
     """
     archive = load(ref, hw_arch=options.hw_arch, note=note, progress=progress)
     config = configuration(archive, ref)
-    arch = working_arch(archive, options.hw_arch)
     settings = script_settings(options.script or zoo.script_path(config), archive.graph)
+    return optimize_archive(archive, config, settings, options, progress=progress, note=note)
+
+
+def optimize_archive(
+    archive: Archive,
+    config: zoo.NetworkConfig,
+    settings: ScriptSettings,
+    options: OptimizeOptions,
+    dataset: data.Dataset | None = None,
+    *,
+    progress: Progress = no_progress,
+    note: Note = no_note,
+) -> OptimizeResult:
+    """Likewise for an archive and settings at hand; dataset: the calibration images, whatever the options say."""
+    arch = working_arch(archive, options.hw_arch)
     archive = dataclasses.replace(archive, graph=with_output_activations(archive.graph, settings.changes))
     plan = plan_recipe(arch, settings, options)
     check_target(arch, archive.graph, plan)
     if plan.refused and not options.allow_fallback:
         return OptimizeResult(archive, plan.refused, {})
 
-    dataset = data.open_calibration(config, options.calib_path, plan.calib_count)
+    if dataset is None:
+        dataset = data.open_calibration(config, options.calib_path, plan.calib_count)
     note(f"calibration: {len(dataset)} images of {dataset.name}")
     images = open_set(dataset, tasks.load(config), only_input(archive.graph), plan.batch_size)
     passes = full_precision(archive.graph, archive.params, images, plan, config.preprocessing, progress)

@@ -105,6 +105,66 @@ class OptimizeResult:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchGoal:
+    """max_degradation: points of `metric` that may be lost (None: the task's own metric, without labels agreement).
+
+    budget_seconds: no recipe is begun that should end later. data_path, data_count: what the recipes are judged by.
+    """
+
+    max_degradation: float
+    metric: str | None = None
+    budget_seconds: float | None = None
+    data_path: Path | None = None
+    data_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One recipe of a search. note: why it was left out; then nothing else is set.
+
+    lost: by metric `value`, `low` and `high`, in points. seconds: to make and to judge it. weight_bytes: packed kernels
+    and biases. bit_operations: multiply-accumulates, each weighed by the bits of both factors.
+    """
+
+    recipe: str
+    note: str = ""
+    lost: dict[str, dict[str, float]] = field(default_factory=dict)
+    snr_db: float | None = None
+    precision: str = ""
+    seconds: float = 0.0
+    weight_bytes: int = 0
+    bit_operations: int = 0
+    script: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """archive: of the recipe `best`, saved at `har`. holds: whether it keeps within the bound. images: that judged."""
+
+    archive: Archive
+    har: Path
+    metric: str
+    max_degradation: float
+    tried: tuple[Tried, ...]
+    best: str
+    holds: bool
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyzeResult:
+    """archive: with the report in it. report: `images`, `output_db`, `predicted_db`, `layers` (worst first) and
+    `mends`. script: the archive's own with the changes of `mends` in it, which should bring `gain_db`.
+    """
+
+    archive: Archive
+    report: dict[str, Any]
+    script: str
+    mends: tuple[str, ...]
+    gain_db: float
+
+
+@dataclass(frozen=True, slots=True)
 class EvalOptions:
     target: str = "full_precision"
     data_path: Path | None = None

@@ -34,6 +34,7 @@ class Plan:
     seed: int
     refused: tuple[Step, ...]
     four_bit_share: float
+    sixteen_bit_share: float
     equalization: Equalization | None
     equalization_note: str = ""
     dead_channels: str = "disabled"
@@ -91,7 +92,8 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
         per_layer_weight_scale=arch.weight_scale == "per_layer",
     )
     compression = _first(options.compression_level, settings.compression_level, 0)
-    _check_precisions(arch, recipe, bool(compression or settings.four_bit_ratio))
+    automatic = [4] * bool(compression or settings.four_bit_ratio) + [16] * bool(settings.sixteen_bit_ratio)
+    _check_precisions(arch, recipe, automatic)
     equalization: Equalization | None = settings.equalization or Equalization()
     why = ""
     if "equalization" in settings.disabled:
@@ -113,6 +115,7 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
         seed=options.seed,
         refused=tuple(refused),
         four_bit_share=SHARES[compression] if settings.four_bit_ratio is None else settings.four_bit_ratio,
+        sixteen_bit_share=settings.sixteen_bit_ratio or 0.0,
         equalization=equalization,
         equalization_note=why,
         dead_channels=settings.dead_channels or ("disabled" if plain else "allowed"),
@@ -151,6 +154,7 @@ def in_force(parsed: Graph, plan: Plan, recipe: Recipe, count: int) -> ScriptSet
         optimization_level=plan.optimization_level,
         compression_level=0,
         four_bit_ratio=None,
+        sixteen_bit_ratio=None,
         calib_batch_size=plan.batch_size,
         calib_count=count,
         equalization=plan.equalization,
@@ -171,10 +175,11 @@ def _weight_search(settings: ScriptSettings, common: Precision) -> dict[str, boo
     return found
 
 
-def _check_precisions(arch: zoo.HwArch, recipe: Recipe, compression: bool) -> None:
+def _check_precisions(arch: zoo.HwArch, recipe: Recipe, automatic: list[int]) -> None:
+    """automatic: bits of weights that measurements will give to some layers."""
     wanted = {"the default": recipe.precision} | dict(recipe.layer_precisions)
-    if compression:
-        wanted["compression"] = Precision(recipe.precision.activation_bits, 4)
+    for bits in automatic:
+        wanted[f"{bits}-bit weights"] = Precision(recipe.precision.activation_bits, bits)
     for name, precision in wanted.items():
         if (
             precision.activation_bits not in arch.activation_bits

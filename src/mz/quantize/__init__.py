@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from mz.quantize.compression import SHARES, Sensitivity, choose_four_bit, sensitivities
+from mz.quantize.compression import (
+    SHARES,
+    Sensitivity,
+    choose_four_bit,
+    choose_sixteen_bit,
+    sensitivities,
+)
 from mz.quantize.histograms import histograms
+from mz.quantize.mending import RANGE_ALONE, Mend, Range, mended, mends, output_noise, try_ranges, worst_first
+from mz.quantize.noise_analysis import Alone, Observed, image_limit, noise_alone, observe
 from mz.quantize.quantizer import activation_quants, quantize
 from mz.quantize.range_choice import best_method, output_noise_by_method
 from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
@@ -12,10 +20,15 @@ from mz.quantize.statistics import FloatRunner, Statistics, TensorStatistics, co
 from mz.quantize.trial import Trial
 
 __all__ = [
+    "RANGE_ALONE",
     "RANGE_METHODS",
     "SHARES",
     "ActivationRange",
+    "Alone",
     "FloatRunner",
+    "Mend",
+    "Observed",
+    "Range",
     "Recipe",
     "Refinements",
     "Sensitivity",
@@ -25,14 +38,23 @@ __all__ = [
     "activation_quants",
     "best_method",
     "choose_four_bit",
+    "choose_sixteen_bit",
     "collect",
     "histograms",
     "image_bytes",
     "image_count",
+    "image_limit",
     "in_chunks",
+    "mended",
+    "mends",
+    "noise_alone",
+    "observe",
+    "output_noise",
     "output_noise_by_method",
     "quantize",
     "refine",
     "rounds_to_second_order",
     "sensitivities",
+    "try_ranges",
+    "worst_first",
 ]

@@ -1,6 +1,6 @@
-"""Compression levels: which layers' weights go to 4 bits, chosen by measured sensitivity per byte saved.
+"""Which layers' weights go to 4 bits or to 16, chosen by measured sensitivity per byte saved or spent.
 
-A layer's sensitivity is the noise that its 4-bit weights alone add to the outputs of the otherwise float network.
+A layer's sensitivity is the noise that its integer weights alone add to the outputs of the otherwise float network.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ def sensitivities(
     open_session: Callable[[Params], FloatRunner],
     *,
     per_layer_scale: bool,
+    bits: int = 4,
     layer_done: Callable[[str], None] = lambda name: None,
 ) -> list[Sensitivity]:
-    """Every accelerator layer with weights, measured on `images` (float32 [N, *shape] by Input layer), in
-    graph order.
+    """Every accelerator layer with weights of `bits` bits, measured on `images` (float32 [N, *shape] by Input layer),
+    in graph order.
     """
     reference = open_session(params).run(images)
     found = []
@@ -47,7 +48,7 @@ def sensitivities(
             continue
         x, y = quantization.tensors[layer.inputs[0]], quantization.tensors[layer.name]
         kernel, bias = params[layer.name]["kernel"], params[layer.name]["bias"]
-        weight = quantize_weights(layer, kernel, bias, x, y, 4, per_layer=per_layer_scale)
+        weight = quantize_weights(layer, kernel, bias, x, y, bits, per_layer=per_layer_scale)
         changed = params | {layer.name: params[layer.name] | {"kernel": dequantize_kernel(layer, weight)}}
         outputs = open_session(changed).run(images)
         noise = sum(
@@ -69,4 +70,15 @@ def choose_four_bit(found: list[Sensitivity], share: float) -> set[str]:
             break
         chosen.add(s.layer)
         reached += s.weights
+    return chosen
+
+
+def choose_sixteen_bit(found: list[Sensitivity], share: float) -> set[str]:
+    """The layers that go to 16 bits: most noise per weight first, as far as they fit into `share` of all weights."""
+    left = share * sum(s.weights for s in found)
+    chosen: set[str] = set()
+    for s in sorted(found, key=lambda s: (-s.noise / s.weights, s.layer)):
+        if s.noise > 0 and s.weights <= left:
+            chosen.add(s.layer)
+            left -= s.weights
     return chosen

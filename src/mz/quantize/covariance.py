@@ -14,14 +14,14 @@ _FEWEST_SAMPLES = 4096
 _MOST_BYTES = 192 << 20
 
 
-def patches(layer: Weighted, x: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
-    """Patches of centred input integers `x` [N, *shape] as float32 [groups, samples, weights of one output channel].
+def patches(layer: Weighted, x: np.ndarray, rng: np.random.Generator, zero: int = 0) -> np.ndarray | None:
+    """Patches of input integers `x` [N, *shape], less `zero`, as float32 [groups, samples, weights of one channel].
 
     The same positions are taken in every channel. None for a layer kind whose patches overlap in the output (Deconv).
     """
     if not isinstance(layer, Conv | Dense):
         return None
-    return patches_at(layer, x, sample_places(layer, x.shape, rng))
+    return patches_at(layer, x, sample_places(layer, x.shape, rng), zero)
 
 
 def sample_places(layer: Conv | Dense, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -35,16 +35,25 @@ def sample_places(layer: Conv | Dense, shape: tuple[int, ...], rng: np.random.Ge
     return np.arange(total) if count == total else np.sort(rng.choice(total, count, replace=False))
 
 
-def patches_at(layer: Conv | Dense, x: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """What the layer multiplies at `places` of its output: float32 [groups, places, weights of one output channel]."""
+def patches_at(layer: Conv | Dense, x: np.ndarray, places: np.ndarray, zero: int = 0) -> np.ndarray:
+    """What the layer multiplies at `places` of its output: float32 [groups, places, weights of one output channel].
+
+    zero: what padding holds; it is taken from `x`.
+    """
     if isinstance(layer, Dense):
-        return x.reshape(-1, x.shape[-1])[places].astype(np.float32)[None]
-    view = windows(pad_map(x, layer.pads, 0), layer.kernel_shape, layer.strides, layer.dilations)
-    n, channels, height, width = view.shape[:4]
-    image, row, column = np.unravel_index(places, (n, height, width))
-    taken = view[image, :, row, column].astype(np.float32)  # [places, C, kh, kw]
+        return x.reshape(-1, x.shape[-1])[places].astype(np.float32)[None] - np.float32(zero)
+    n, channels = x.shape[:2]
     size = channels // layer.groups * math.prod(layer.kernel_shape)
-    return np.ascontiguousarray(taken.reshape(len(places), layer.groups, size).transpose(1, 0, 2))
+    image, row, column = np.unravel_index(places, (n, *layer.shape[1:]))
+    taken = np.empty((layer.groups, len(places), size), np.float32)
+    for one in range(n):
+        mine = slice(*np.searchsorted(image, (one, one + 1)))
+        padded = pad_map(x[one : one + 1].astype(np.float32) - np.float32(zero), layer.pads, 0)
+        view = windows(padded, layer.kernel_shape, layer.strides, layer.dilations)[0]
+        found = view[:, row[mine], column[mine]]  # [C, places, kh, kw]
+        found = found.reshape(layer.groups, channels // layer.groups, -1, math.prod(layer.kernel_shape))
+        taken[:, mine] = found.transpose(0, 2, 1, 3).reshape(layer.groups, -1, size)
+    return taken
 
 
 def second_moments(samples: np.ndarray) -> np.ndarray:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from mz.emulator import is_wide
 from mz.emulator.numerics import product_ratio, product_scale
 from mz.graph import (
+    Activation,
     Elementwise,
     Graph,
     Mul,
@@ -18,9 +21,19 @@ from mz.graph import (
     TensorQuant,
     Weighted,
 )
+from mz.graph.functions import apply
 from mz.graph.layers import UNBOUNDED
 from mz.quantize.groups import is_move, scale_groups
-from mz.quantize.ranges import BEST_METHOD, POWERS, least_error, min_max, percentile, tensor_quant
+from mz.quantize.ranges import (
+    BEST_METHOD,
+    POWERS,
+    Function,
+    as_it_is,
+    least_error,
+    min_max,
+    percentile,
+    tensor_quant,
+)
 from mz.quantize.recipe import ActivationRange, Recipe
 from mz.quantize.statistics import Statistics, TensorStatistics
 from mz.quantize.weights import quantize_weights
@@ -66,7 +79,7 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
             (recipe.layer_ranges[name] for name in group if name in recipe.layer_ranges),
             recipe.activation_range,
         )
-        low, high = _range([statistics[name] for name in makers], how, bits)
+        low, high = _range([statistics[name] for name in makers], how, bits, _readers_function(graph, group))
         if bits > 8 and how.method not in ("manual", "percentile"):
             low, high = _with_headroom(graph, makers, low, high)
         even = any(isinstance(graph[name], Elementwise) for name in group)
@@ -75,16 +88,36 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
     return tensors
 
 
-def _range(statistics: Sequence[TensorStatistics], how: ActivationRange, bits: int) -> tuple[float, float]:
+def _readers_function(graph: Graph, group: Sequence[str]) -> Function:
+    """The activation function through which alone the rest of the network sees a group of tensors, if there is one."""
+    readers = [layer for name in group for layer in graph.consumers[name] if layer.name not in group]
+    outputs = set(graph.accelerator_outputs())
+    functions = {
+        (layer.function, layer.constants)
+        if isinstance(layer, Activation) and layer.function != "prelu"
+        else None
+        for layer in readers
+    }
+    if len(functions) != 1 or None in functions or outputs.intersection(group):
+        return as_it_is
+    ((function, constants),) = (one for one in functions if one is not None)
+    return lambda values: apply(function, values, constants)
+
+
+def _range(
+    statistics: Sequence[TensorStatistics], how: ActivationRange, bits: int, function: Function
+) -> tuple[float, float]:
     if how.method == "manual":
         return min(0.0, how.bounds[0]), max(0.0, how.bounds[1])
     if how.method == "percentile":
         return percentile(statistics, *how.bounds)
+    if not np.isfinite(function(np.array([*min_max(statistics), 0.0]))).all():  # as 1 / x has a pole at 0
+        function = as_it_is
     # 16 bits leave nothing to trade: steps are finer than the histogram's bins, and clipping can only lose.
     method = BEST_METHOD[bits] if how.method == "auto" else how.method
     if method in POWERS and bits <= 8:
-        return least_error(statistics, bits, POWERS[method])
-    return min_max(statistics)
+        return least_error(statistics, bits, POWERS[method], function)
+    return min_max(statistics, function)
 
 
 def _with_headroom(graph: Graph, makers: Sequence[str], low: float, high: float) -> tuple[float, float]:

@@ -6,7 +6,7 @@ Ranges always contain zero, so that padding and ReLU are exact.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -21,9 +21,30 @@ _SHRINK = np.concatenate([np.linspace(1.0, 0.7, 31), np.linspace(0.68, 0.1, 30)]
 """Shares of the full range that the search tries: finely near all of it, coarsely below."""
 
 
-def min_max(statistics: Sequence[TensorStatistics]) -> tuple[float, float]:
-    """The smallest range that holds every value seen."""
-    return min(0.0, *(s.low for s in statistics)), max(0.0, *(s.high for s in statistics))
+Function = Callable[[np.ndarray], np.ndarray]
+"""What every reader of a tensor makes of its values first: float64 of any shape -> the same shape."""
+
+
+def as_it_is(values: np.ndarray) -> np.ndarray:
+    """The function of a tensor whose readers take its values themselves."""
+    return values
+
+
+def min_max(statistics: Sequence[TensorStatistics], function: Function = as_it_is) -> tuple[float, float]:
+    """The smallest range that holds every value seen, but for ends on which `function` is constant: a hard swish
+    makes nothing of what lies below -3.
+    """
+    low, high = min(0.0, *(s.low for s in statistics)), max(0.0, *(s.high for s in statistics))
+    return _varied_end(low, function), _varied_end(high, function)
+
+
+def _varied_end(end: float, function: Function) -> float:
+    """The value nearest to 0 from which on the function is constant up to `end`; found to a 16,384th of it."""
+    if function is as_it_is or end == 0:
+        return end
+    steps = np.linspace(end, 0.0, (1 << 14) + 1)
+    differs = np.flatnonzero(function(steps) != function(steps[:1]))
+    return float(steps[max(int(differs[0]) - 1, 0)]) if differs.size else 0.0
 
 
 def percentile(statistics: Sequence[TensorStatistics], low: float, high: float) -> tuple[float, float]:
@@ -51,8 +72,12 @@ BEST_METHOD = {4: "mse", 8: "l3", 16: "min_max"}
 """What `auto` means, by bits, as measured (docs/quantization.md)."""
 
 
-def least_error(statistics: Sequence[TensorStatistics], bits: int, power: float = 3.0) -> tuple[float, float]:
+def least_error(
+    statistics: Sequence[TensorStatistics], bits: int, power: float = 3.0, function: Function = as_it_is
+) -> tuple[float, float]:
     """The range with the least mean |error|^power of `bits`-bit integers, summed over the tensors that share it.
+
+    The error is that of `function` of the values, where their readers take nothing else.
 
     Clipping and rounding error both count, measured on the histograms; the ends are searched in turn. Each
     tensor weighs by its own mean |value|^power, so that a quiet one is not drowned by a loud one. A power above 2 clips
@@ -60,39 +85,52 @@ def least_error(statistics: Sequence[TensorStatistics], bits: int, power: float 
     (docs/quantization.md has the measurement; Nahshan et al., "Loss Aware Post-Training Quantization", 2019, section 4,
     search the power itself).
     """
-    low, high = full = min_max(statistics)
+    low, high = full = min_max(statistics, function)
     if low == high:
         return full
-    values, weights = _merged(statistics, power)
+    values, weights = _merged(statistics, power, function)
+
+    def error(low: float, high: float) -> float:
+        return _mean_error(values, weights, low, high, bits, power, function)
+
     for _ in range(2):
         highs = full[1] * _SHRINK if full[1] > 0 else np.zeros(1)
-        high = highs[np.argmin([_mean_error(values, weights, low, h, bits, power) for h in highs])]
+        high = highs[np.argmin([error(low, h) for h in highs])]
         lows = full[0] * _SHRINK if full[0] < 0 else np.zeros(1)
-        low = lows[np.argmin([_mean_error(values, weights, v, high, bits, power) for v in lows])]
+        low = lows[np.argmin([error(v, high) for v in lows])]
     return float(low), float(high)
 
 
-def _merged(statistics: Sequence[TensorStatistics], power: float) -> tuple[np.ndarray, np.ndarray]:
-    """Values and weights of all non-empty bins; each tensor's weights divided by its total |value|^power."""
+def _merged(
+    statistics: Sequence[TensorStatistics], power: float, function: Function = as_it_is
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values and weights of all non-empty bins; each tensor's weights divided by its total |function(value)|^power."""
     values, weights = [], []
     for s in statistics:
         used = s.counts > 0
         centres, counts = s.centres[used], s.counts[used].astype(np.float64)
-        total = float(counts @ np.abs(centres) ** power)
+        total = float(counts @ np.abs(function(centres)) ** power)
         values.append(np.clip(centres, s.low, s.high))
         weights.append(counts / total if total > 0 else counts)
     return np.concatenate(values), np.concatenate(weights)
 
 
 def _mean_error(
-    values: np.ndarray, weights: np.ndarray, low: float, high: float, bits: int, power: float
+    values: np.ndarray,
+    weights: np.ndarray,
+    low: float,
+    high: float,
+    bits: int,
+    power: float,
+    function: Function = as_it_is,
 ) -> float:
     scale = (high - low) / q_max(bits)
     if scale <= 0:
-        return float(weights @ np.abs(values) ** power)
+        return float(weights @ np.abs(function(values) - function(np.zeros(1))) ** power)
     zero = np.rint(-low / scale)
-    restored = (np.clip(np.rint(values / scale) + zero, 0, q_max(bits)) - zero) * scale
-    return float(weights @ np.abs(values - restored) ** power)
+    q = np.clip(np.rint(values / scale) + zero, 0, q_max(bits)).astype(np.int64)
+    restored = function((np.arange(q_max(bits) + 1) - zero) * scale)[q]
+    return float(weights @ np.abs(function(values) - restored) ** power)
 
 
 def tensor_quant(low: float, high: float, bits: int, even_zero_point: bool) -> TensorQuant:

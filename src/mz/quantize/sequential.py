@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mz.emulator import layer_constants
+from mz.emulator.constants import Constants
 from mz.emulator.kernels import run_kernel
 from mz.emulator.numerics import quantize as quantize_input
 from mz.emulator.numerics import weight_max
-from mz.graph import Deconv, Graph, Input, Params, Quantization, Weighted, WeightQuant
+from mz.graph import Deconv, Graph, Input, Layer, Params, Quantization, Weighted, WeightQuant
 from mz.quantize.bias_correction import corrected_bias
 from mz.quantize.covariance import patches, second_moments
 from mz.quantize.rounding import round_second_order
@@ -26,6 +27,7 @@ from mz.quantize.weights import by_channel, from_channels, integers
 
 _LARGEST_TENSOR_BYTES = 192 << 20
 MOST_WEIGHTS_A_CHANNEL = 8192
+_PIECE_BYTES = 16 << 20
 _FEWEST_IMAGES, _MOST_IMAGES = 16, 256
 
 
@@ -62,6 +64,7 @@ def refine(
     weighted = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
     parts = in_chunks(images, image_bytes(graph))
     float_means = _mean_tensors(float_session, parts, {layer.inputs[0] for layer in weighted})
+    del float_session  # with what it keeps between its runs, where the caller has no other use for it
     refined = Quantization(tensors=dict(quantization.tensors), weights=dict(quantization.weights))
     last_reader = {name: layer.name for layer in graph.layers for name in layer.inputs}
     live: dict[str, np.ndarray] = {}
@@ -70,14 +73,16 @@ def refine(
             continue
         if isinstance(layer, Input):
             t = refined.tensors[layer.name]
-            live[layer.name] = quantize_input(images[layer.name], t.scale, t.zero_point, t.bits)
+            live[layer.name] = quantize_input(images[layer.name], t.scale, t.zero_point, t.bits).astype(
+                _type(t.bits)
+            )
             continue
         if isinstance(layer, Weighted):
             x, float_mean = live[layer.inputs[0]], float_means[layer.inputs[0]]
             rng = np.random.default_rng([seed, len(live), *layer.name.encode()])
             refined.weights[layer.name] = _refined(layer, params, refined, x, float_mean, refinements, rng)
         constants = layer_constants(graph, layer, params, refined)
-        live[layer.name] = run_kernel(layer, constants, [live[name] for name in layer.inputs])
+        live[layer.name] = _run(layer, constants, [live[name] for name in layer.inputs], refined)
         for name in layer.inputs:
             if last_reader[name] == layer.name:
                 live.pop(name, None)
@@ -103,9 +108,8 @@ def _refined(
 ) -> WeightQuant:
     weight, tensor = quantization.weights[layer.name], quantization.tensors[layer.inputs[0]]
     kernel, bias = params[layer.name]["kernel"], params[layer.name]["bias"]
-    centred = x - tensor.zero_point
     if refinements.rounding and rounds_to_second_order(layer, kernel.shape):
-        samples = patches(layer, centred, rng)
+        samples = patches(layer, x, rng, tensor.zero_point)
         assert samples is not None
         rows = by_channel(layer, kernel).astype(np.float64)
         groups = len(samples)
@@ -120,9 +124,28 @@ def _refined(
             integers(layer, kernel, bias, tensor, weight.scale, weight.bits), kernel=q_kernel
         )
     if refinements.bias_correction:
-        q_bias = corrected_bias(layer, kernel, bias, float_mean, weight, tensor, centred.mean(axis=0))
+        integer_mean = x.sum(axis=0, dtype=np.int64) / len(x) - tensor.zero_point
+        q_bias = corrected_bias(layer, kernel, bias, float_mean, weight, tensor, integer_mean)
         weight = dataclasses.replace(weight, bias=q_bias)
     return weight
+
+
+def _run(
+    layer: Layer, constants: Constants, inputs: list[np.ndarray], quantization: Quantization
+) -> np.ndarray:
+    """The layer's integers in the narrowest type, a few images at a time: kernels work on int32 and wider."""
+    images = len(inputs[0])
+    found: np.ndarray = np.empty((images, *layer.shape), _type(quantization.tensors[layer.name].bits))
+    largest = max(found[0].size, *(x[0].size for x in inputs))
+    step = max(1, _PIECE_BYTES // (4 * largest))
+    for start in range(0, images, step):
+        part = [x[start : start + step].astype(np.int32) for x in inputs]
+        found[start : start + step] = run_kernel(layer, constants, part)
+    return found
+
+
+def _type(bits: int) -> type:
+    return np.uint8 if bits <= 8 else np.uint16
 
 
 def _mean_tensors(

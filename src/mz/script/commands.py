@@ -90,8 +90,12 @@ def _calibration(statement: Statement, layer_names: list[str], settings: ScriptS
 
 
 def _compression(statement: Statement, layer_names: list[str], settings: ScriptSettings) -> None:
-    arguments(statement, ("compression_params",), ("auto_4bit_weights_ratio",), ("auto_16bit_weights_ratio",))
-    settings.four_bit_ratio = share(statement, "auto_4bit_weights_ratio")
+    keywords = ("auto_4bit_weights_ratio", "auto_16bit_weights_ratio")
+    arguments(statement, ("compression_params",), keywords)
+    if "auto_4bit_weights_ratio" in statement.kwargs:
+        settings.four_bit_ratio = share(statement, "auto_4bit_weights_ratio")
+    if "auto_16bit_weights_ratio" in statement.kwargs:
+        settings.sixteen_bit_ratio = share(statement, "auto_16bit_weights_ratio")
 
 
 QUANTIZATION_ARGUMENTS = ("precision_mode", "force_range_out", "force_range_in", "force_range_index")

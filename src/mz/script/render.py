@@ -39,6 +39,8 @@ def _lines(settings: ScriptSettings) -> Iterator[str]:
         yield f"model_optimization_config(calibration, {calibration})"
     if settings.four_bit_ratio is not None:
         yield f"model_optimization_config(compression_params, auto_4bit_weights_ratio={settings.four_bit_ratio!r})"
+    if settings.sixteen_bit_ratio is not None:
+        yield f"model_optimization_config(compression_params, auto_16bit_weights_ratio={settings.sixteen_bit_ratio!r})"
     for name in settings.disabled:
         stage = "post" if name in _POST else "pre"
         yield f"{stage}_quantization_optimization({name}, policy=disabled)"

@@ -113,7 +113,8 @@ class ScriptSettings:
 
     calib_batch_size, calib_count: images a batch and images in all, for calibration.
     changes: what alters the network before anything else, in order. sparsity: share of zero weights by layer.
-    four_bit_ratio: share of the weights to put to 4 bits. dead_channels: policy of removing channels that do nothing.
+    four_bit_ratio, sixteen_bit_ratio: share of the weights to put to 4 and to 16 bits.
+    dead_channels: policy of removing channels that do nothing.
     avgpool_reduction: (rows, columns) by global pool. precisions, activation_ranges, weight_clipping: by layer name.
     input_ranges: real bounds of what a layer reads, by its name and the place among its inputs, from 0.
     disabled: algorithms switched off by `policy=disabled`. notes: what was read and has no meaning here, and why.
@@ -122,6 +123,7 @@ class ScriptSettings:
     optimization_level: int | None = None
     compression_level: int | None = None
     four_bit_ratio: float | None = None
+    sixteen_bit_ratio: float | None = None
     calib_batch_size: int | None = None
     calib_count: int | None = None
     changes: list[NetworkChange] = field(default_factory=list)

@@ -1,0 +1,103 @@
+"""The float network taken up in the middle: what a change of one layer's tensor does to the network's outputs.
+
+Layers are visited in order. Behind each one, the rest of the network is a network of its own, whose inputs are the
+tensors that are still read; so no layer is computed again to judge a later one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from mz.engines.float_ort import FloatSession
+from mz.graph import Graph, Input, Layer, Params
+
+Tensors = Mapping[str, np.ndarray]
+"""float32 [N, *shape] by layer."""
+
+
+@dataclass
+class Place:
+    """One layer of the float network, with what it reads and makes on some images, and the network behind it.
+
+    live: the tensors that later layers read, that of `layer` among them. expected: the network's outputs.
+    """
+
+    graph: Graph
+    params: Params
+    layer: Layer
+    inputs: dict[str, np.ndarray]
+    live: dict[str, np.ndarray]
+    expected: Tensors
+    _later: tuple[Layer, ...] = field(default=())
+
+    @property
+    def output(self) -> np.ndarray:
+        return self.live[self.layer.name]
+
+    def output_with(self, changed: Params) -> np.ndarray:
+        """What the layer makes of the same inputs with other parameters."""
+        return _run_alone(self.graph, self.layer, changed, self.inputs)
+
+    def noise(self, output: np.ndarray) -> float:
+        """Power of the change of the network's outputs over their power, mean over the outputs, were `output` the
+        layer's tensor.
+        """
+        feeds = {name: self.live[name] for name in self._read} | {self.layer.name: output}
+        found = self._rest.run(feeds)
+        shares = [
+            _power(found[name] - expected) / power if name in found else 0.0
+            for name, expected in self.expected.items()
+            if (power := _power(expected)) > 0
+        ]
+        return float(np.mean(shares)) if shares else 0.0
+
+    @cached_property
+    def _read(self) -> tuple[str, ...]:
+        own = {layer.name for layer in self._later}
+        wanted = {name for layer in self._later for name in layer.inputs} - own
+        return tuple(name for name in self.live if name in wanted)
+
+    @cached_property
+    def _rest(self) -> FloatSession:
+        name = self.layer.name
+        sources = tuple(_source(self.graph[read]) for read in dict.fromkeys((*self._read, name)))
+        made = {name, *(layer.name for layer in self._later)}
+        outputs = tuple(output for output in self.graph.outputs if output in made)
+        return FloatSession(Graph(self.graph.name, (*sources, *self._later), outputs), self.params)
+
+
+def places(graph: Graph, params: Params, images: Tensors) -> Iterator[Place]:
+    """Every layer of the accelerator in order; images float32 [N, *shape] by Input layer.
+
+    A place is to be used before the next one is asked for. Tensors are dropped after their last reader.
+    """
+    expected = FloatSession(graph, params).run(images)
+    last = {name: index for index, layer in enumerate(graph.layers) for name in layer.inputs}
+    live: dict[str, np.ndarray] = {}
+    for index, layer in enumerate(graph.layers):
+        inputs = {name: live[name] for name in layer.inputs}
+        is_input = isinstance(layer, Input)
+        live[layer.name] = images[layer.name] if is_input else _run_alone(graph, layer, params, inputs)
+        if not layer.host:
+            yield Place(graph, params, layer, inputs, dict(live), expected, graph.layers[index + 1 :])
+        for name in (*layer.inputs, layer.name):
+            if last.get(name, -1) <= index:
+                live.pop(name, None)
+
+
+def _run_alone(graph: Graph, layer: Layer, params: Params, inputs: Tensors) -> np.ndarray:
+    sources = tuple(_source(graph[name]) for name in inputs)
+    return FloatSession(Graph(graph.name, (*sources, layer), (layer.name,)), params).run(inputs)[layer.name]
+
+
+def _source(layer: Layer) -> Input:
+    return Input(name=layer.name, inputs=(), shape=layer.shape)
+
+
+def _power(values: np.ndarray) -> float:
+    flat = np.asarray(values, np.float64).ravel()
+    return float(flat @ flat)

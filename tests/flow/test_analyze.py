@@ -1,0 +1,45 @@
+"""The analysis on a real network: its report, and a script that helps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mz import flow
+from mz.errors import UserError
+from mz.flow.options import ModelRef, OptimizeOptions
+
+
+@pytest.fixture(scope="module")
+def found(resnet8_har: Path) -> flow.AnalyzeResult:
+    return flow.analyze(ModelRef(har=resnet8_har), data_count=16, goal_db=3.0)
+
+
+def test_every_layer_is_ranked_by_what_it_adds(found: flow.AnalyzeResult) -> None:
+    rows = found.report["layers"]
+    graph = found.archive.working_graph
+    assert sorted(row["layer"] for row in rows) == sorted(
+        layer.name for layer in graph.layers if not layer.host
+    )
+    shares = [row["share"] for row in rows]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(1)
+    assert abs(found.report["output_db"] - found.report["predicted_db"]) < 3
+    assert found.archive.report["analysis"] == found.report
+    assert found.archive.report["optimize"]
+
+
+def test_the_script_runs_as_it_is_and_lowers_the_noise(found: flow.AnalyzeResult, tmp_path: Path) -> None:
+    assert found.mends
+    assert found.gain_db >= 3
+    path = tmp_path / "mended.alls"
+    path.write_text(found.script)
+    archive = flow.optimize(ModelRef(model="resnet8_fashion"), OptimizeOptions(script=path)).archive
+    before, after = (a.report["optimize"]["noise"]["output_db"] for a in (found.archive, archive))
+    assert after > before + 1.5
+
+
+def test_an_archive_without_integers_has_nothing_to_analyze(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="mz optimize"):
+        flow.analyze(ModelRef(model="resnet8_fashion"))
