@@ -178,7 +178,7 @@ def _average(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tens
         sums = F.avg_pool2d(_padded(h, layer.pads), layer.kernel_shape, layer.strides, divisor_override=1)
     else:
         sums = h.sum(dim=(2, 3), keepdim=True)
-    m = (integers.scales[source] * _shares(layer, integers)) / integers.scales[layer.name]
+    m = (integers.scales[source] * _shares(layer, integers).to(h.device)) / integers.scales[layer.name]
     return requantize(sums, m, *bounds(layer, integers))
 
 
@@ -232,7 +232,7 @@ def _activation(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> T
     slopes = _table_slopes(layer, integers.params, x, y, table)
     index = h.detach().to(torch.int64) + x.zero_point
     if len(table) > 1:
-        channel = torch.arange(len(table)).reshape(-1, *(1,) * (h.ndim - 2))
+        channel = torch.arange(len(table), device=h.device).reshape(-1, *(1,) * (h.ndim - 2))
         index = index + (channel << x.bits)
     scales = (integers.scales[name] for name in (layer.inputs[0], layer.name))
     return lookup(h, *scales, index, table.reshape(-1), slopes.reshape(3, -1))
@@ -276,7 +276,7 @@ def _cut(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
     for axis, span in enumerate(zip(layer.starts, layer.stops, layer.steps, strict=True)):
         places = np.arange(h.shape[axis + 1])[slice(*span)]
         if len(places) != h.shape[axis + 1] or span[2] < 0:
-            h = h.index_select(axis + 1, torch.from_numpy(places.copy()))
+            h = h.index_select(axis + 1, torch.from_numpy(places.copy()).to(h.device))
     return h
 
 
@@ -302,12 +302,12 @@ def _resize(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tenso
         integers.graph, layer, integers.params, integers.present(layer.name, *layer.inputs)
     )
     if isinstance(constants, NearestConstants):
-        rows, columns = (torch.from_numpy(places) for places in (constants.rows, constants.columns))
+        rows, columns = (torch.from_numpy(places).to(h.device) for places in (constants.rows, constants.columns))
         return h.index_select(2, rows).index_select(3, columns)
     assert isinstance(constants, BilinearConstants)
     dtype = torch.float64 if t.bits > 8 else h.dtype
     rows, columns = (
-        torch.from_numpy(weights * 2.0**-constants.fraction_bits).to(dtype)
+        torch.from_numpy(weights * 2.0**-constants.fraction_bits).to(h.device, dtype)
         for weights in (constants.rows, constants.columns)
     )
     total = torch.matmul(torch.matmul(rows, h.to(dtype)), columns.T)
@@ -335,3 +335,15 @@ LOWERINGS: dict[str, Lowering] = {
     "resize": _resize,
 }
 """By layer kind; what runs on the host is left out."""
+
+
+def forward(
+    integers: Integers, feeds: Mapping[str, np.ndarray], wanted: Sequence[str], device: str
+) -> dict[str, Tensor]:
+    """Real values of the `wanted` tensors, with gradients; feeds: float32 [N, *shape] by Input layer."""
+    known = {
+        name: quantize_input(integers, name, torch.from_numpy(x).to(device), torch.float32)
+        for name, x in feeds.items()
+    }
+    found = run(integers, runnable(integers.graph), known, wanted)
+    return {name: integers.real(name, h) for name, h in found.items()}
