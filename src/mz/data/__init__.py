@@ -16,7 +16,7 @@ from mz.data.dataset import (
     content_key,
 )
 from mz.data.labels import Boxes, LabelList, MaskFiles
-from mz.data.opening import open_calibration, open_dataset, open_evaluation, subset
+from mz.data.opening import calibration_pool, open_calibration, open_dataset, open_evaluation, subset
 from mz.data.preprocess import Preprocess, preprocessing
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Preprocess",
     "TurnedDataset",
     "batches",
+    "calibration_pool",
     "content_key",
     "open_calibration",
     "open_dataset",

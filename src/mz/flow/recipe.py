@@ -9,12 +9,12 @@ from pathlib import Path
 from mz import script, zoo
 from mz.errors import UserError
 from mz.flow.options import OptimizeOptions, Step
+from mz.flow.tuning import Algorithm, as_tuning, plan_tuning, without_torch
 from mz.graph import Graph, Precision
 from mz.quantize import SHARES, ActivationRange, Recipe, Refinements
-from mz.script import Equalization, OutputActivation, ScriptSettings
+from mz.script import OPTIMIZATION_LEVELS, Equalization, OutputActivation, ScriptSettings
 
 DEFAULT_LEVEL = 1
-HIGHEST_LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Plan:
     batch_size: int
     seed: int
     refused: tuple[Step, ...]
+    tuning: tuple[Algorithm, ...]
     four_bit_share: float
     equalization: Equalization | None
     equalization_note: str = ""
@@ -52,14 +53,12 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
     Raises UserError for a level or precision that cannot be had.
     """
     level = _first(options.optimization_level, settings.optimization_level, DEFAULT_LEVEL)
-    refused = [
-        Step(tuning.algorithm, True, False, "asked for by the model script; this version does not carry it")
-        for tuning in settings.tuning
-    ]
-    if level > HIGHEST_LEVEL:
-        why = f"level {level} needs fine-tuning, which this version does not carry"
-        refused.append(Step("fine-tuning", True, False, f"{why}; level {HIGHEST_LEVEL} is the highest"))
-        level = HIGHEST_LEVEL
+    if level > max(OPTIMIZATION_LEVELS):
+        raise UserError(f"there is no optimization level {level}: 0 to {max(OPTIMIZATION_LEVELS)}, or -100")
+    tuning = plan_tuning(level, settings)
+    refused = without_torch(tuning)
+    if refused:
+        level, tuning = min(level, 1), ()
     plain = level < 0
     precision = Precision.parse(options.precision or arch.default_precision)
     recipe = Recipe(
@@ -96,6 +95,7 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
         batch_size=_first(options.batch_size, settings.calib_batch_size, 32),
         seed=options.seed,
         refused=tuple(refused),
+        tuning=tuning,
         four_bit_share=SHARES[compression] if settings.four_bit_ratio is None else settings.four_bit_ratio,
         equalization=equalization,
         equalization_note=why,
@@ -119,7 +119,7 @@ def in_force(parsed: Graph, plan: Plan, recipe: Recipe, count: int) -> ScriptSet
         disabled=disabled + ["equalization"] * (plan.equalization is None),
         bias_correction=plan.refinements.bias_correction,
         precisions={name: recipe.precision_of(name) for name in names},
-        tuning=[],
+        tuning=[as_tuning(algorithm) for algorithm in plan.tuning],
     )
 
 

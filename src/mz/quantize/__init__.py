@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from mz.quantize.adaround import AdaRound, AdaRoundReport, adaround, block_count
+from mz.quantize.checkpoint import Checkpoint, fingerprint
 from mz.quantize.compression import SHARES, Sensitivity, choose_four_bit, sensitivities
+from mz.quantize.finetune import Finetune, FinetuneReport, finetune
 from mz.quantize.quantizer import activation_quants, quantize
 from mz.quantize.range_choice import best_method, output_noise_by_method
 from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
@@ -14,6 +17,11 @@ __all__ = [
     "RANGE_METHODS",
     "SHARES",
     "ActivationRange",
+    "AdaRound",
+    "AdaRoundReport",
+    "Checkpoint",
+    "Finetune",
+    "FinetuneReport",
     "FloatRunner",
     "Recipe",
     "Refinements",
@@ -22,9 +30,13 @@ __all__ = [
     "TensorStatistics",
     "Trial",
     "activation_quants",
+    "adaround",
     "best_method",
+    "block_count",
     "choose_four_bit",
     "collect",
+    "finetune",
+    "fingerprint",
     "image_bytes",
     "image_count",
     "in_chunks",

@@ -30,10 +30,10 @@ _FEWEST_IMAGES = 32
 class AdaRound:
     """layers: those whose rounding is learned, () for all. learning_rate: of the variables behind the rounding."""
 
-    epochs: int = 80
+    epochs: int = 25
     dataset_size: int = 1024
     batch_size: int = 32
-    learning_rate: float = 1e-2
+    learning_rate: float = 3e-2
     train_bias: bool = True
     layers: tuple[str, ...] = ()
 
@@ -46,6 +46,11 @@ class AdaRoundReport:
 
     blocks: Mapping[str, tuple[float, float]]
     images: int
+
+
+def block_count(graph: Graph) -> int:
+    """How many times `block_done` is called."""
+    return len(blocks(graph))
 
 
 def image_limit(graph: Graph) -> int:
@@ -61,6 +66,7 @@ def adaround(
     params: Params,
     start: Quantization,
     images: Mapping[str, np.ndarray],
+    judged: Mapping[str, np.ndarray],
     settings: AdaRound,
     *,
     seed: int = 0,
@@ -69,15 +75,16 @@ def adaround(
 ) -> tuple[Quantization, AdaRoundReport]:
     """A quantization with the same scales and learned kernels (and biases).
 
-    images: float32 [N, *shape] by Input layer, a part of which is held out. A block that does not gain on the images
-    held out keeps what it had. Needs PyTorch. With a checkpoint, a run that was killed goes on with the block it was at.
+    images: float32 [N, *shape] by Input layer, to learn from; judged: others, held out: a block that does not gain on
+    them keeps what it had. Needs PyTorch. With a checkpoint, a run that was killed goes on with the block it was at.
     """
-    from mz.quantize.learned.judge import held_out
     from mz.quantize.learned.soft_rounding import Given, reconstruct
 
-    count = min(len(next(iter(images.values()))), image_limit(graph))
-    feeds = {name: x[:count] for name, x in images.items()}
-    apart = held_out(count)
+    share = min(1.0, image_limit(graph) / sum(len(next(iter(feeds.values()))) for feeds in (images, judged)))
+    taken = [{name: x[: math.ceil(share * len(x))] for name, x in feeds.items()} for feeds in (images, judged)]
+    sizes = [len(next(iter(feeds.values()))) for feeds in taken]
+    feeds = {name: np.concatenate([part[name] for part in taken]) for name in images}
+    apart = np.arange(sum(sizes)) >= sizes[0]
     checkpoint = checkpoint or Checkpoint()
     done = checkpoint.load() or {}
     current = Quantization(dict(start.tensors), dict(start.weights))
@@ -98,7 +105,7 @@ def adaround(
             before, after = done[f"{block.output}/error"].tolist()
             errors[block.output] = (before, after)
         block_done(block.output)
-    return current, AdaRoundReport(errors, count - int(apart.sum()))
+    return current, AdaRoundReport(errors, sizes[0])
 
 
 def _arrays(block: Block, names: Sequence[str], learned: Quantization, error: tuple[float, float]) -> Arrays:

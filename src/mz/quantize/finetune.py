@@ -60,6 +60,7 @@ def finetune(
     params: Params,
     start: Quantization,
     images: Mapping[str, np.ndarray],
+    judged: Mapping[str, np.ndarray],
     settings: Finetune,
     *,
     per_layer_scale: bool = False,
@@ -70,20 +71,18 @@ def finetune(
 ) -> tuple[Quantization, FinetuneReport]:
     """The best integers found, by the held-out loss on the integer engine: those of `start` if none are better.
 
-    images: float32 [N, *shape] by Input layer, a part of which is held out. fixed: tensors whose scales stay. Needs
-    PyTorch. With a checkpoint, a run that was killed goes on there and ends with the same integers.
+    images: float32 [N, *shape] by Input layer, to learn from; judged: others, held out. fixed: tensors whose scales stay.
+    Needs PyTorch. With a checkpoint, a run that was killed goes on there and ends with the same integers.
     """
     from mz.quantize.learned.distillation import Target, default_layers
-    from mz.quantize.learned.judge import Judge, held_out
+    from mz.quantize.learned.judge import Judge
     from mz.quantize.learned.variables import Tuned, device
 
     layers = settings.loss_layers or tuple(default_layers(graph))
     types = settings.loss_types or (settings.default_loss,) * len(layers)
     factors = settings.loss_factors or (1.0,) * len(layers)
     targets = [Target(*each) for each in zip(layers, types, factors, strict=True)]
-    apart = held_out(len(next(iter(images.values()))))
-    judge = Judge(graph, params, {name: x[apart] for name, x in images.items()}, targets)
-    learned_from = {name: x[~apart] if len(x) > 1 else x for name, x in images.items()}
+    judge = Judge(graph, params, judged, targets)
     tuned = Tuned(
         graph,
         params,
@@ -94,10 +93,10 @@ def finetune(
         device=device(),
     )
     run = _Run(tuned, settings, seed, checkpoint or Checkpoint())
-    run.train(learned_from, targets, judge.loss, images_done)
+    run.train(images, targets, judge.loss, images_done)
     best = int(np.argmin(run.losses))
-    size = len(next(iter(learned_from.values())))
-    report = FinetuneReport(tuple(run.losses), best, size, int(apart.sum()))
+    sizes = (len(next(iter(feeds.values()))) for feeds in (images, judged))
+    report = FinetuneReport(tuple(run.losses), best, *sizes)
     return (run.best() if best else start), report
 
 
@@ -179,8 +178,9 @@ class _Run:
         return self.tuned.quantization()
 
     def _hopeless(self) -> bool:
-        """Whether the held-out loss has risen above its least for some epochs now."""
-        return len(self.losses) - 1 - int(np.argmin(self.losses)) >= _PATIENCE
+        """Whether the held-out loss has risen above that of an earlier epoch for some epochs now."""
+        learned = self.losses[1:]
+        return bool(learned) and len(learned) - 1 - int(np.argmin(learned)) >= _PATIENCE
 
     def _values(self) -> Arrays:
         return {name: value.detach().cpu().numpy().copy() for name, value in self.tuned.variables.items()}

@@ -1,8 +1,9 @@
 """One block's reconstruction: each weight's fraction moves freely between its two integers and is then driven to one.
 
-The fraction is a stretched sigmoid, h(a) = clip(1.2 sigmoid(a) - 0.1, 0, 1). To the output's error is added
-a share of mean(1 - |2 h - 1|^b), in which b falls from 20 to 2, after a first part of the steps without it (Nagel et al.,
-"Up or Down? Adaptive Rounding for Post-Training Quantization", ICML 2020, section 4).
+The fraction is a stretched sigmoid, h(a) = clip(1.2 sigmoid(a) - 0.1, 0, 1). To the output's error, over that at the
+beginning, is added a multiple of mean(1 - |2 h - 1|^b), in which b falls from 20 to 2 (Nagel et al., "Up or Down? Adaptive
+Rounding for Post-Training Quantization", ICML 2020, section 4). They begin from the float weights and leave the fractions
+free for a while; here the rounding to begin with is a good one, and steps without pressure would only forget it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,10 @@ from mz.quantize.learned.variables import device
 from mz.quantize.weights import by_channel, from_channels
 
 _LOW, _HIGH = -0.1, 1.1
-_EDGE = 0.05
-"""How near to 0, 1/2 or 1 a fraction may begin."""
-_FREE_SHARE = 0.2
+_EDGE, _BRINK = 0.05, 0.15
+"""How near to 0 or 1, and how near to 1/2, a fraction may begin."""
 _SHARPEST, _BLUNTEST = 20.0, 2.0
-_PRESSURE = 2.0
+_PRESSURE = 500.0
 _BIAS_RATE = 0.1
 _JUDGED_AT_ONCE = 32
 
@@ -64,19 +64,16 @@ def reconstruct(
         * settings.train_bias
     )
     before = _error(given, fixed)
-    learned_from = np.flatnonzero(~given.apart) if not given.apart.all() else np.arange(len(given.apart))
+    learned_from = np.flatnonzero(~given.apart)
     batch = min(settings.batch_size, len(learned_from))
     steps = settings.epochs * (len(learned_from) // batch)
     rng = np.random.default_rng([seed, *given.block.output.encode()])
     order = np.concatenate([rng.permutation(learned_from) for _ in range(settings.epochs + 1)])
     for step in range(steps):
         chosen = np.sort(order[step * batch : (step + 1) * batch])
-        error = _batch_error(given, _with(fixed, soft), chosen) / max(before, 1e-12)
-        pressure = _pressure(step, steps)
-        loss = error
-        if pressure:
-            fractions = torch.cat([s.fraction().reshape(-1) for s in soft.values()])
-            loss = error + _PRESSURE * (1 - (2 * fractions - 1).abs().pow(pressure)).mean()
+        fractions = torch.cat([s.fraction().reshape(-1) for s in soft.values()])
+        undecided = (1 - (2 * fractions - 1).abs().pow(_exponent(step, steps))).mean()
+        loss = _batch_error(given, _with(fixed, soft), chosen) / max(before, 1e-12) + _PRESSURE * undecided
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -129,7 +126,7 @@ def _fractions(layer: Layer, kernel: np.ndarray, weight: WeightQuant) -> tuple[n
     real = by_channel(layer, kernel).astype(np.float64) / weight.scale.astype(np.float64)[:, None]
     q = by_channel(layer, weight.kernel).astype(np.float64)
     base = np.where(real >= q, q, q - 1)
-    low, high = np.where(base == q, _EDGE, 0.5 + _EDGE), np.where(base == q, 0.5 - _EDGE, 1 - _EDGE)
+    low, high = np.where(base == q, _EDGE, 0.5 + _BRINK), np.where(base == q, 0.5 - _BRINK, 1 - _EDGE)
     fraction = np.clip(real - base, low, high)
     return (
         from_channels(layer, base, weight.kernel.shape).astype(np.float32),
@@ -137,12 +134,9 @@ def _fractions(layer: Layer, kernel: np.ndarray, weight: WeightQuant) -> tuple[n
     )
 
 
-def _pressure(step: int, steps: int) -> float:
-    """The exponent of the regularizer at a step; 0 where there is none yet."""
-    done = (step / steps - _FREE_SHARE) / (1 - _FREE_SHARE)
-    if done < 0:
-        return 0.0
-    return _BLUNTEST + (_SHARPEST - _BLUNTEST) * 0.5 * (1 + math.cos(math.pi * done))
+def _exponent(step: int, steps: int) -> float:
+    """Of the regularizer: blunt at the end, so that no fraction can rest between."""
+    return _BLUNTEST + (_SHARPEST - _BLUNTEST) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def _moved(integers: Integers, block: Block, place: str) -> Integers:
