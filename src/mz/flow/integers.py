@@ -14,7 +14,7 @@ from mz.engines.integer_ort import IntegerOrtSession
 from mz.flow.calibration import CalibrationSet, calibrate, halves, some
 from mz.flow.options import Progress, Step
 from mz.flow.recipe import Plan
-from mz.flow.tuning import tune
+from mz.flow.tune import tune
 from mz.graph import Graph, Params, Precision, Quantization, Weighted
 from mz.quantize import (
     ActivationRange,

@@ -56,7 +56,8 @@ def block_count(graph: Graph) -> int:
 def image_limit(graph: Graph) -> int:
     """Images whose tensors between two blocks, float and integer, stay within 768 MiB; at least 32."""
     largest = max(
-        (math.prod(graph[name].shape) for block in blocks(graph) for name in (*block.inputs, block.output)), default=1
+        (math.prod(graph[name].shape) for block in blocks(graph) for name in (*block.inputs, block.output)),
+        default=1,
     )
     return max(_FEWEST_IMAGES, _BOUNDARY_BYTES // (6 * largest))
 
@@ -81,7 +82,9 @@ def adaround(
     from mz.quantize.learned.soft_rounding import Given, reconstruct
 
     share = min(1.0, image_limit(graph) / sum(len(next(iter(feeds.values()))) for feeds in (images, judged)))
-    taken = [{name: x[: math.ceil(share * len(x))] for name, x in feeds.items()} for feeds in (images, judged)]
+    taken = [
+        {name: x[: math.ceil(share * len(x))] for name, x in feeds.items()} for feeds in (images, judged)
+    ]
     sizes = [len(next(iter(feeds.values()))) for feeds in taken]
     feeds = {name: np.concatenate([part[name] for part in taken]) for name in images}
     apart = np.arange(sum(sizes)) >= sizes[0]
@@ -140,7 +143,9 @@ class _Walk:
         before, through = self._layers[self._integer_place : first], first + len(block.layers)
         self._integers |= self._run(before, first, self._integer_run)
         self._integer_place = first
-        self._real |= self._run(self._layers[self._real_place : through], through, self._float_run, block.output)
+        self._real |= self._run(
+            self._layers[self._real_place : through], through, self._float_run, block.output
+        )
         self._real_place = through
         expected = self._real[block.output]
         for live, place in ((self._integers, first), (self._real, through)):

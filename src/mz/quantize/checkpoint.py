@@ -1,10 +1,10 @@
-"""What a long algorithm has reached, on disk, so that a killed run goes on where it was and ends with the same bytes."""
+"""What a long algorithm has reached, on disk: a killed run goes on where it was and ends with the same bytes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,13 @@ class Checkpoint:
 
 
 def fingerprint(
-    graph: Graph, params: Params, quantization: Quantization, images: np.ndarray, settings: Mapping[str, Any]
+    graph: Graph,
+    params: Params,
+    quantization: Quantization,
+    images: Sequence[np.ndarray],
+    settings: Mapping[str, Any],
 ) -> str:
-    """Hex of everything that a run's result depends on: another network, image or setting never finds its checkpoint."""
+    """Hex of all that a run's result depends on: another network, image or setting never finds its checkpoint."""
     digest = hashlib.sha256()
 
     def take(value: Any) -> None:
@@ -63,6 +67,7 @@ def fingerprint(
         take([name, weight.bits])
         for array in (weight.kernel, weight.scale, weight.bias):
             digest.update(np.ascontiguousarray(array).tobytes())
-    take(list(images.shape))
-    digest.update(np.ascontiguousarray(images).data)
+    for array in images:
+        take(list(array.shape))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -1,8 +1,8 @@
 """QFT: weights, biases and scales learn together, end to end, to give what the float network gives.
 
-Source: Finkelstein et al., "QFT: Post-training quantization via fast joint finetuning of all degrees of freedom" (2022).
-The forward pass is the integer network itself; rounding passes gradients straight through. What is taught is the float
-network's own tensors, so that no labels are needed.
+Source: Finkelstein et al., "QFT: Post-training quantization via fast joint finetuning of all degrees of freedom"
+(2022). The forward pass is the integer network itself; rounding passes gradients straight through. What is taught are
+the float network's own tensors, so that no labels are needed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ class Finetune:
 
 @dataclass(frozen=True, slots=True)
 class FinetuneReport:
-    """losses: held-out distillation loss of the integers at the beginning and after each epoch. best: its least place."""
+    """losses: held-out distillation loss of the integers at the beginning and after each epoch. best: where it is least.
+
+    images, held_out: how many were learned from and judged on.
+    """
 
     losses: tuple[float, ...]
     best: int
@@ -71,8 +74,8 @@ def finetune(
 ) -> tuple[Quantization, FinetuneReport]:
     """The best integers found, by the held-out loss on the integer engine: those of `start` if none are better.
 
-    images: float32 [N, *shape] by Input layer, to learn from; judged: others, held out. fixed: tensors whose scales stay.
-    Needs PyTorch. With a checkpoint, a run that was killed goes on there and ends with the same integers.
+    images: float32 [N, *shape] by Input layer, to learn from; judged: others, held out. fixed: tensors whose scales
+    stay. Needs PyTorch. With a checkpoint, a run that was killed goes on there and ends with the same integers.
     """
     from mz.quantize.learned.distillation import Target, default_layers
     from mz.quantize.learned.judge import Judge

@@ -47,7 +47,11 @@ class Judge:
         tensors = quantization.tensors
         found = self._together(
             [
-                {name: tensors[name].dequantize(q) for name, q in engine.run(part).items() if name in self._taps}
+                {
+                    name: tensors[name].dequantize(q)
+                    for name, q in engine.run(part).items()
+                    if name in self._taps
+                }
                 for part in self._parts
             ]
         )

@@ -1,7 +1,8 @@
 """The integer network as a torch function: one small function per layer kind, the formulas of `emulator.numerics`.
 
-A tensor holds centred integers q - z in a float type: of 8-bit layers float32 holds every sum that really occurs, so that
-the forward pass is the emulator's, integer by integer; float64 does so for all. Backward, rounding is straight-through.
+A tensor holds centred integers q - z in a float type: of 8-bit layers float32 holds every sum that really occurs, so
+that the forward pass is the emulator's, integer by integer; float64 does so for all. Backward, rounding is
+straight-through.
 """
 
 from __future__ import annotations
@@ -127,12 +128,13 @@ def bounds(layer: Layer, integers: Integers) -> tuple[Tensor, Tensor]:
     """The layer's integer bounds less the zero point, float64 []; a finite clip follows the output's scale."""
     t, scale = integers.tensors[layer.name], integers.scales[layer.name].double()
     ends = (-t.zero_point, t.q_max - t.zero_point)
-    return tuple(  # type: ignore[return-value]
+    low, high = (
         torch.tensor(float(end), dtype=torch.float64)
         if np.isinf(bound)
         else rounded(bound / scale).clamp(*ends)
         for bound, end in zip(getattr(layer, "clip", UNBOUNDED), ends, strict=True)
     )
+    return low, high
 
 
 def _padded(h: Tensor, pads: Pads, value: float = 0.0) -> Tensor:
@@ -161,9 +163,7 @@ def _convolved(layer: Weighted, h: Tensor, kernel: Tensor, bias: Tensor) -> Tens
         h = h if any(own) else _padded(h, layer.pads)
         return F.conv2d(h, kernel, bias, layer.strides, own, layer.dilations, layer.groups)
     assert isinstance(layer, Deconv)
-    full = F.conv_transpose2d(
-        h, kernel, None, layer.strides, groups=layer.groups, dilation=layer.dilations
-    )
+    full = F.conv_transpose2d(h, kernel, None, layer.strides, groups=layer.groups, dilation=layer.dilations)
     # The whole map, and behind it what output_padding adds; places that nothing reaches hold the bias alone.
     full = F.pad(full, (0, layer.output_padding[1], 0, layer.output_padding[0]))
     top, left, _, _ = layer.pads
@@ -234,8 +234,8 @@ def _activation(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> T
     if len(table) > 1:
         channel = torch.arange(len(table), device=h.device).reshape(-1, *(1,) * (h.ndim - 2))
         index = index + (channel << x.bits)
-    scales = (integers.scales[name] for name in (layer.inputs[0], layer.name))
-    return lookup(h, *scales, index, table.reshape(-1), slopes.reshape(3, -1))
+    scale_x, scale_y = integers.scales[layer.inputs[0]], integers.scales[layer.name]
+    return lookup(h, scale_x, scale_y, index, table.reshape(-1), slopes.reshape(3, -1))
 
 
 def _table_slopes(
@@ -302,7 +302,9 @@ def _resize(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tenso
         integers.graph, layer, integers.params, integers.present(layer.name, *layer.inputs)
     )
     if isinstance(constants, NearestConstants):
-        rows, columns = (torch.from_numpy(places).to(h.device) for places in (constants.rows, constants.columns))
+        rows, columns = (
+            torch.from_numpy(places).to(h.device) for places in (constants.rows, constants.columns)
+        )
         return h.index_select(2, rows).index_select(3, columns)
     assert isinstance(constants, BilinearConstants)
     dtype = torch.float64 if t.bits > 8 else h.dtype

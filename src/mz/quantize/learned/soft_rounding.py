@@ -1,9 +1,10 @@
 """One block's reconstruction: each weight's fraction moves freely between its two integers and is then driven to one.
 
 The fraction is a stretched sigmoid, h(a) = clip(1.2 sigmoid(a) - 0.1, 0, 1). To the output's error, over that at the
-beginning, is added a multiple of mean(1 - |2 h - 1|^b), in which b falls from 20 to 2 (Nagel et al., "Up or Down? Adaptive
-Rounding for Post-Training Quantization", ICML 2020, section 4). They begin from the float weights and leave the fractions
-free for a while; here the rounding to begin with is a good one, and steps without pressure would only forget it.
+beginning, is added a multiple of mean(1 - |2 h - 1|^b), in which b falls from 20 to 2 (Nagel et al., "Up or Down?
+Adaptive Rounding for Post-Training Quantization", ICML 2020, section 4). They begin from the float weights and leave the
+fractions free for a while; here the rounding to begin with is a good one, and steps without pressure would only forget
+it.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ def reconstruct(
     with torch.no_grad():
         weights = start.weights | {name: s.weight() for name, s in soft.items()}
     learned = Quantization(start.tensors, weights)
-    after = _error(given, _moved(constant(given.graph, given.params, learned, torch.float32), given.block, device()))
+    after = _error(
+        given, _moved(constant(given.graph, given.params, learned, torch.float32), given.block, device())
+    )
     return (learned, (before, after)) if after < before else (start, (before, before))
 
 
@@ -94,7 +97,9 @@ class _Soft:
         logit = np.log((fraction - _LOW) / (_HIGH - fraction))
         self._base = torch.from_numpy(base).to(place)
         self.variable = torch.from_numpy(logit.astype(np.float32)).to(place).requires_grad_()
-        self.bias = torch.zeros(len(self.start.bias), dtype=torch.float64, device=place, requires_grad=train_bias)
+        self.bias = torch.zeros(
+            len(self.start.bias), dtype=torch.float64, device=place, requires_grad=train_bias
+        )
         self._range = float(y.scale) * y.q_max
         step = float(given.quantization.tensors[x].scale) * self.start.scale.astype(np.float64)
         self._step = torch.from_numpy(step).to(place)
@@ -144,7 +149,9 @@ def _moved(integers: Integers, block: Block, place: str) -> Integers:
     names = block.weighted
     return dataclasses.replace(
         integers,
-        scales={name: integers.scales[name] for name in (*block.inputs, *(layer.name for layer in block.layers))},
+        scales={
+            name: integers.scales[name] for name in (*block.inputs, *(layer.name for layer in block.layers))
+        },
         kernels={name: integers.kernels[name].to(place) for name in names},
         biases={name: integers.biases[name].to(place) for name in names},
         weight_scales={name: integers.weight_scales[name].to(place) for name in names},
@@ -177,4 +184,6 @@ def _error(given: Given, integers: Integers) -> float:
     """Mean of the batch error over the images that judge."""
     places = np.flatnonzero(given.apart)
     starts = range(0, len(places), _JUDGED_AT_ONCE)
-    return float(np.mean([float(_batch_error(given, integers, places[s : s + _JUDGED_AT_ONCE])) for s in starts]))
+    return float(
+        np.mean([float(_batch_error(given, integers, places[s : s + _JUDGED_AT_ONCE])) for s in starts])
+    )

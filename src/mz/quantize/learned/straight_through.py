@@ -49,7 +49,9 @@ class Requantize(torch.autograd.Function):
         return y.to(sums.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, Tensor | None, Tensor | None]:
+    def backward(
+        ctx: Any, *grads: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, Tensor | None, Tensor | None]:
         p, m, low, high = ctx.saved_tensors
         needs_sums, needs_m, _, needs_low, needs_high = ctx.needs_input_grad
         g = grads[0].to(p.dtype)
@@ -63,9 +65,7 @@ class Requantize(torch.autograd.Function):
         return to_sums, to_m, None, to_low, to_high
 
 
-def requantize(
-    sums: Tensor, m: Tensor | None, low: Tensor, high: Tensor, offset: float = 0.0
-) -> Tensor:
+def requantize(sums: Tensor, m: Tensor | None, low: Tensor, high: Tensor, offset: float = 0.0) -> Tensor:
     """Centred integers clip(rne(sums * m + offset) - offset, low, high).
 
     m: float32 that broadcasts to sums; None is 1. offset: a zero point that takes part in the rounding.
@@ -105,8 +105,8 @@ def lookup(
 ) -> Tensor:
     """Centred integers of a tabled function.
 
-    h: centred input integers; index: int64, their places in `table` [T]. slopes [3, T]: derivatives of the output integer
-    by the input integer, by scale_x and by scale_y.
+    h: centred input integers; index: int64, their places in `table` [T]. slopes [3, T]: derivatives of the output
+    integer by the input integer, by scale_x and by scale_y.
     """
     found: Tensor = Lookup.apply(
         h,

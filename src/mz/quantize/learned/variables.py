@@ -87,13 +87,15 @@ class Tuned:
             kernels[name] = rounded(kernel.clamp(-top, top))
             weight_scales[name] = scale
             biases[name] = self._bias(name, weight, scales, scale).to(torch.float32)
-        return Integers(
-            self.graph, self.params, self.start.tensors, scales, kernels, biases, weight_scales
-        )
+        return Integers(self.graph, self.params, self.start.tensors, scales, kernels, biases, weight_scales)
 
     def _scale(self, name: str) -> Tensor:
         start = torch.tensor(float(self.start.tensors[name].scale), dtype=torch.float32, device=self.device)
-        return start * torch.exp(self.variables[f"{self._leader[name]}/scale"]) if name in self._leader else start
+        return (
+            start * torch.exp(self.variables[f"{self._leader[name]}/scale"])
+            if name in self._leader
+            else start
+        )
 
     def _bias(self, name: str, weight: WeightQuant, scales: Mapping[str, Tensor], scale: Tensor) -> Tensor:
         """float64: integers of up to 32 bits (54 beside wide accumulators)."""
