@@ -17,7 +17,7 @@ from mz.data.dataset import (
     without,
 )
 from mz.data.labels import Boxes, LabelList, MaskFiles
-from mz.data.opening import open_calibration, open_dataset, open_evaluation, subset
+from mz.data.opening import calibration_pool, open_calibration, open_dataset, open_evaluation, subset
 from mz.data.preprocess import Preprocess, preprocessing
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Preprocess",
     "TurnedDataset",
     "batches",
+    "calibration_pool",
     "content_key",
     "open_calibration",
     "open_dataset",

@@ -55,6 +55,14 @@ def open_calibration(config: NetworkConfig, path: Path | None = None, count: int
 
     A `count` that is asked for must be there; the configuration's own count is lowered to what a `path` holds.
     """
+    whole, known = calibration_pool(config, path), config.quantization.calibration.count
+    if count is None:
+        count = known if path is None else min(known, len(whole))
+    return subset(whole, count)
+
+
+def calibration_pool(config: NetworkConfig, path: Path | None = None) -> Dataset:
+    """All images of a network's own calibration set, or of those at `path`."""
     calibration = config.quantization.calibration
     if calibration.dataset is None and path is None:
         raise UserError(
@@ -62,10 +70,7 @@ def open_calibration(config: NetworkConfig, path: Path | None = None, count: int
             "name a folder of images with --calib-path"
         )
     spec = calibration.dataset or DatasetSpec(split="calibration")
-    if count is not None:
-        return open_dataset(spec, path, count, config.network.task)
-    whole = open_dataset(spec, path, task=config.network.task)
-    return subset(whole, calibration.count if path is None else min(calibration.count, len(whole)))
+    return open_dataset(spec, path, task=config.network.task)
 
 
 def subset(dataset: Dataset, count: int) -> Dataset:

@@ -14,6 +14,7 @@ from mz.engines.integer_ort import IntegerOrtSession
 from mz.flow.calibration import CalibrationSet, calibrate, halves, some, tapped_session
 from mz.flow.options import Progress, Step
 from mz.flow.recipe import Plan
+from mz.flow.tune import tune
 from mz.graph import Graph, Params, Precision, Quantization, Weighted
 from mz.quantize import (
     ActivationRange,
@@ -54,9 +55,18 @@ class Integers:
 
 
 def quantize_network(
-    graph: Graph, params: Params, images: CalibrationSet, recipe: Recipe, plan: Plan, progress: Progress
+    graph: Graph,
+    params: Params,
+    images: CalibrationSet,
+    recipe: Recipe,
+    plan: Plan,
+    progress: Progress,
+    tuned_on: CalibrationSet | None = None,
 ) -> Integers:
-    """Calibrates and quantizes a float network by the recipe, and by what the plan says beyond it."""
+    """Calibrates and quantizes a float network by the recipe, and by what the plan says beyond it.
+
+    tuned_on: the images that gradient-based algorithms learn from, where the plan has any.
+    """
     statistics, sample = calibrate(graph, params, images, progress)
     recipe, tried = _with_range_method(graph, params, recipe, sample)
     steps = [_ranges_step(recipe, tried)]
@@ -82,6 +92,11 @@ def quantize_network(
                 layer_done=lambda name: advance(1),
             )
     steps += _refinement_steps(graph, quantization, refinements, len(next(iter(sample.values()))))
+    quantization, tuning_steps, tuning_report = tune(
+        graph, params, quantization, plan.tuning, tuned_on, sample, recipe, plan.seed, progress
+    )
+    steps += tuning_steps
+    report |= tuning_report
     report["activations"] = histograms(statistics)
     report["noise"] = layer_noise(graph, params, quantization, some(sample, NOISE_IMAGES))
     return Integers(quantization, recipe, tuple(steps), report)

@@ -22,6 +22,7 @@ from mz.flow.options import (
     no_progress,
 )
 from mz.flow.recipe import Plan, check_target, in_force, plan_recipe, script_settings
+from mz.flow.tuning import fitted, name_of, too_few_images
 from mz.script import ScriptSettings, render
 
 
@@ -57,12 +58,22 @@ def optimize_archive(
     if plan.refused and not options.allow_fallback:
         return OptimizeResult(archive, plan.refused, {})
 
+    pool = None
+    if plan.tuning:
+        pool = dataset or data.calibration_pool(config, options.calib_path)
+        few = too_few_images(plan.tuning, len(pool))
+        if few and not options.allow_fallback:
+            return OptimizeResult(archive, tuple(few), {})
+        plan = dataclasses.replace(plan, tuning=fitted(plan.tuning, len(pool)))
     if dataset is None:
         dataset = data.open_calibration(config, options.calib_path, plan.calib_count)
     note(f"calibration: {len(dataset)} images of {dataset.name}")
     images = open_set(dataset, tasks.load(config), only_input(archive.graph), plan.batch_size)
     passes = full_precision(archive.graph, archive.params, images, plan, config.preprocessing, progress)
-    integers = quantize_network(passes.graph, passes.params, passes.images, passes.recipe, plan, progress)
+    tuned_on = dataclasses.replace(passes.images, dataset=pool) if pool is not None else None
+    integers = quantize_network(
+        passes.graph, passes.params, passes.images, passes.recipe, plan, progress, tuned_on
+    )
 
     noise = integers.report["noise"]
     worst = sorted(noise["layers"].items(), key=lambda item: item[1])[:3]
@@ -92,6 +103,7 @@ def _result(
         "compression_level": plan.compression_level,
         "rounding": "second_order" if plan.refinements.rounding else "nearest",
         "bias_correction": plan.refinements.bias_correction,
+        "tuning": {name_of(algorithm): dataclasses.asdict(algorithm) for algorithm in plan.tuning},
         "hw_arch": arch,
         "calibration": calibration,
         "seed": plan.seed,

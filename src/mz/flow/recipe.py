@@ -11,13 +11,13 @@ from mz.compiler.hw_arch import check_precisions
 from mz.compiler.limits import check_room
 from mz.errors import UserError
 from mz.flow.options import OptimizeOptions, Step
+from mz.flow.tuning import Algorithm, as_tuning, plan_tuning, without_torch
 from mz.graph import Graph, Precision
 from mz.optimize import added_activations
 from mz.quantize import SHARES, ActivationRange, Recipe, Refinements
-from mz.script import Equalization, OutputActivation, ScriptSettings
+from mz.script import OPTIMIZATION_LEVELS, Equalization, OutputActivation, ScriptSettings
 
 DEFAULT_LEVEL = 1
-HIGHEST_LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Plan:
     batch_size: int
     seed: int
     refused: tuple[Step, ...]
+    tuning: tuple[Algorithm, ...]
     four_bit_share: float
     sixteen_bit_share: float
     equalization: Equalization | None
@@ -69,14 +70,12 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
     Raises UserError for a level or precision that cannot be had.
     """
     level = _first(options.optimization_level, settings.optimization_level, DEFAULT_LEVEL)
-    refused = [
-        Step(tuning.algorithm, True, False, "asked for by the model script; this version does not carry it")
-        for tuning in settings.tuning
-    ]
-    if level > HIGHEST_LEVEL:
-        why = f"level {level} needs fine-tuning, which this version does not carry"
-        refused.append(Step("fine-tuning", True, False, f"{why}; level {HIGHEST_LEVEL} is the highest"))
-        level = HIGHEST_LEVEL
+    if level > max(OPTIMIZATION_LEVELS):
+        raise UserError(f"there is no optimization level {level}: 0 to {max(OPTIMIZATION_LEVELS)}, or -100")
+    tuning = plan_tuning(level, settings)
+    refused = without_torch(tuning)
+    if refused:
+        level, tuning = min(level, 1), ()
     plain = level < 0
     precision = Precision.parse(options.precision or arch.default_precision)
     recipe = Recipe(
@@ -114,6 +113,7 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
         batch_size=_first(options.batch_size, settings.calib_batch_size, 32),
         seed=options.seed,
         refused=tuple(refused),
+        tuning=tuning,
         four_bit_share=SHARES[compression] if settings.four_bit_ratio is None else settings.four_bit_ratio,
         sixteen_bit_share=settings.sixteen_bit_ratio or 0.0,
         equalization=equalization,
@@ -162,7 +162,7 @@ def in_force(parsed: Graph, plan: Plan, recipe: Recipe, count: int) -> ScriptSet
         bias_correction=plan.refinements.bias_correction,
         dead_channels=plan.dead_channels,
         precisions={name: recipe.precision_of(name) for name in names},
-        tuning=[],
+        tuning=[as_tuning(algorithm) for algorithm in plan.tuning],
     )
 
 

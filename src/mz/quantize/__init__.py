@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mz.quantize.adaround import AdaRound, AdaRoundReport, adaround, block_count
+from mz.quantize.checkpoint import Checkpoint, fingerprint
 from mz.quantize.compression import (
     SHARES,
     Sensitivity,
@@ -9,6 +11,7 @@ from mz.quantize.compression import (
     choose_sixteen_bit,
     sensitivities,
 )
+from mz.quantize.finetune import Finetune, FinetuneReport, finetune
 from mz.quantize.histograms import histograms
 from mz.quantize.mending import RANGE_ALONE, Mend, Range, mended, mends, output_noise, try_ranges, worst_first
 from mz.quantize.noise_analysis import Alone, Observed, image_limit, noise_alone, observe
@@ -24,7 +27,12 @@ __all__ = [
     "RANGE_METHODS",
     "SHARES",
     "ActivationRange",
+    "AdaRound",
+    "AdaRoundReport",
     "Alone",
+    "Checkpoint",
+    "Finetune",
+    "FinetuneReport",
     "FloatRunner",
     "Mend",
     "Observed",
@@ -36,10 +44,14 @@ __all__ = [
     "TensorStatistics",
     "Trial",
     "activation_quants",
+    "adaround",
     "best_method",
+    "block_count",
     "choose_four_bit",
     "choose_sixteen_bit",
     "collect",
+    "finetune",
+    "fingerprint",
     "histograms",
     "image_bytes",
     "image_count",

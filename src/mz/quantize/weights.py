@@ -17,7 +17,7 @@ _SMALLEST_SCALE, _LARGEST_SCALE = (
     float(end) for end in (np.finfo(np.float32).tiny, np.finfo(np.float32).max)
 )
 
-_BIAS_LIMIT = {32: 1 << 30, 64: 1 << 50}
+BIAS_LIMIT = {32: 1 << 30, 64: 1 << 50}
 
 
 def by_channel(layer: Layer, kernel: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ def quantize_weights(
     # A channel without weights (or none that float32 can scale) is a constant: any scale serves that leaves the bias
     # finer than an output step.
     scale = np.where(scale >= _SMALLEST_SCALE, scale, float(y.scale) / float(x.scale) / 256)
-    limit = _BIAS_LIMIT[32 if x.bits <= 8 and bits <= 8 else 64]
+    limit = BIAS_LIMIT[32 if x.bits <= 8 and bits <= 8 else 64]
     scale = np.maximum(scale, np.abs(bias.astype(np.float64)) / (float(x.scale) * limit))
     if per_layer:
         scale[:] = scale.max()

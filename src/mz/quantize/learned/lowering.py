@@ -1,0 +1,351 @@
+"""The integer network as a torch function: one small function per layer kind, the formulas of `emulator.numerics`.
+
+A tensor holds centred integers q - z in a float type: of 8-bit layers float32 holds every sum that really occurs, so
+that the forward pass is the emulator's, integer by integer; float64 does so for all. Backward, rounding is
+straight-through.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mz.emulator import is_wide, layer_constants, numerics
+from mz.emulator.constants import AverageConstants, BilinearConstants, NearestConstants, TableConstants
+from mz.graph import (
+    Activation,
+    AvgPool,
+    Concat,
+    Conv,
+    Deconv,
+    Dense,
+    Elementwise,
+    Graph,
+    Input,
+    Layer,
+    MaxPool,
+    Mul,
+    Pad,
+    Params,
+    Quantization,
+    Resize,
+    Slice,
+    Sub,
+    TensorQuant,
+    Transpose,
+    Weighted,
+)
+from mz.graph.functions import apply
+from mz.graph.layers import UNBOUNDED, Pads
+from mz.quantize.learned.straight_through import instead, lookup, requantize, rounded
+
+
+@dataclass(frozen=True)
+class Integers:
+    """Everything that a forward pass multiplies with; each may carry gradients.
+
+    tensors: zero points and bits. scales: float32 [] by tensor. kernels: integers in the float kernel's layout;
+    biases: integers [O]; weight_scales: float32 [O]; these three by weighted layer.
+    """
+
+    graph: Graph
+    params: Params
+    tensors: Mapping[str, TensorQuant]
+    scales: Mapping[str, Tensor]
+    kernels: Mapping[str, Tensor]
+    biases: Mapping[str, Tensor]
+    weight_scales: Mapping[str, Tensor]
+
+    def present(self, *names: str) -> Quantization:
+        """The `TensorQuant`s of these tensors with their scales as they are now."""
+        return Quantization(
+            tensors={
+                name: dataclasses.replace(self.tensors[name], scale=np.float32(self.scales[name].item()))
+                for name in names
+            }
+        )
+
+    def real(self, name: str, h: Tensor) -> Tensor:
+        """What centred integers of tensor `name` stand for."""
+        return h * self.scales[name]
+
+
+def constant(graph: Graph, params: Params, quantization: Quantization, dtype: torch.dtype) -> Integers:
+    """The integers of a quantization, without gradients; `dtype` is that of all sums."""
+    return Integers(
+        graph,
+        params,
+        quantization.tensors,
+        {name: torch.tensor(float(t.scale), dtype=torch.float32) for name, t in quantization.tensors.items()},
+        {name: torch.from_numpy(w.kernel).to(dtype) for name, w in quantization.weights.items()},
+        {name: torch.from_numpy(w.bias).to(dtype) for name, w in quantization.weights.items()},
+        {name: torch.from_numpy(w.scale.copy()) for name, w in quantization.weights.items()},
+    )
+
+
+def quantize_input(integers: Integers, name: str, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Real values float32 [N, *shape] of an Input layer to centred integers."""
+    t = integers.tensors[name]
+    steps = torch.round(x / integers.scales[name].detach())
+    return steps.clamp_(-t.zero_point, t.q_max - t.zero_point).to(dtype)
+
+
+def run(
+    integers: Integers, layers: Sequence[Layer], known: Mapping[str, Tensor], wanted: Sequence[str]
+) -> dict[str, Tensor]:
+    """Centred integers of the `wanted` tensors.
+
+    layers: to be run, in topological order, none of them an Input or on the host. known: centred integers
+    [N, *shape] of everything else that they read.
+    """
+    last_reader = {name: layer.name for layer in layers for name in layer.inputs}
+    live = dict(known)
+    found = {name: live[name] for name in wanted if name in live}
+    for layer in layers:
+        value = LOWERINGS[layer.kind](layer, integers, [live[name] for name in layer.inputs])
+        if layer.name in wanted:
+            found[layer.name] = value
+        if layer.name in last_reader:
+            live[layer.name] = value
+        for name in layer.inputs:
+            if last_reader[name] == layer.name:
+                live.pop(name, None)
+    return found
+
+
+def runnable(graph: Graph) -> list[Layer]:
+    """The accelerator's layers but the inputs, in topological order."""
+    return [layer for layer in graph.layers if not layer.host and not isinstance(layer, Input)]
+
+
+def bounds(layer: Layer, integers: Integers) -> tuple[Tensor, Tensor]:
+    """The layer's integer bounds less the zero point, float64 []; a finite clip follows the output's scale."""
+    t, scale = integers.tensors[layer.name], integers.scales[layer.name].double()
+    ends = (-t.zero_point, t.q_max - t.zero_point)
+    low, high = (
+        torch.tensor(float(end), dtype=torch.float64)
+        if np.isinf(bound)
+        else rounded(bound / scale).clamp(*ends)
+        for bound, end in zip(getattr(layer, "clip", UNBOUNDED), ends, strict=True)
+    )
+    return low, high
+
+
+def _padded(h: Tensor, pads: Pads, value: float = 0.0) -> Tensor:
+    top, left, bottom, right = pads
+    return F.pad(h, (left, right, top, bottom), value=value) if any(pads) else h
+
+
+def _linear(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
+    assert isinstance(layer, Weighted)
+    (h,) = inputs
+    kernel, bias = integers.kernels[layer.name], integers.biases[layer.name]
+    x, y = integers.scales[layer.inputs[0]], integers.scales[layer.name]
+    m = (x * integers.weight_scales[layer.name]) / y
+    if isinstance(layer, Dense):
+        sums = F.linear(h, kernel, bias)
+    else:
+        sums = _convolved(layer, h, kernel, bias)
+        m = m.reshape(-1, 1, 1)
+    return requantize(sums, m, *bounds(layer, integers))
+
+
+def _convolved(layer: Weighted, h: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    if isinstance(layer, Conv):
+        top, left, bottom, right = layer.pads
+        own = (top, left) if (top, left) == (bottom, right) else (0, 0)
+        h = h if any(own) else _padded(h, layer.pads)
+        return F.conv2d(h, kernel, bias, layer.strides, own, layer.dilations, layer.groups)
+    assert isinstance(layer, Deconv)
+    full = F.conv_transpose2d(h, kernel, None, layer.strides, groups=layer.groups, dilation=layer.dilations)
+    # The whole map, and behind it what output_padding adds; places that nothing reaches hold the bias alone.
+    full = F.pad(full, (0, layer.output_padding[1], 0, layer.output_padding[0]))
+    top, left, _, _ = layer.pads
+    rows, columns = layer.shape[1:]
+    return full[:, :, top : top + rows, left : left + columns] + bias.reshape(-1, 1, 1)
+
+
+def _average(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
+    (h,) = inputs
+    source = layer.inputs[0]
+    if isinstance(layer, AvgPool):
+        sums = F.avg_pool2d(_padded(h, layer.pads), layer.kernel_shape, layer.strides, divisor_override=1)
+    else:
+        sums = h.sum(dim=(2, 3), keepdim=True)
+    m = (integers.scales[source] * _shares(layer, integers).to(h.device)) / integers.scales[layer.name]
+    return requantize(sums, m, *bounds(layer, integers))
+
+
+def _shares(layer: Layer, integers: Integers) -> Tensor:
+    """f32(1 / pixels) of every window: the multiplier between tensors of scale 1."""
+    ones = {
+        name: dataclasses.replace(integers.tensors[name], scale=np.float32(1))
+        for name in (layer.name, *layer.inputs)
+    }
+    constants = layer_constants(integers.graph, layer, integers.params, Quantization(tensors=ones))
+    assert isinstance(constants, AverageConstants)
+    return torch.from_numpy(np.array(constants.multiplier))
+
+
+def _elementwise(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
+    """Fixed-point ratios are powers of two below whole numbers: float types hold each product and sum exactly."""
+    assert isinstance(layer, Elementwise)
+    a, b = inputs
+    names = (*layer.inputs, layer.name)
+    now = integers.present(*names)
+    scale_a, scale_b, scale_y = (now.tensors[name].scale for name in names)
+    real_a, real_b, real_y = (integers.scales[name].double() for name in names)
+    wide = is_wide(layer, now)
+    dtype = torch.float64 if wide else a.dtype
+    if isinstance(layer, Mul):
+        ratio = numerics.product_ratio(scale_a, scale_b, scale_y, wide)
+        factor = instead(real_a * real_b / real_y, _fraction(ratio.factor, ratio.shift))
+        total = a.to(dtype) * b.to(dtype) * factor.to(dtype)
+    else:
+        ratios = numerics.sum_ratios(scale_a, scale_b, scale_y, wide)
+        first = instead(real_a / real_y, _fraction(ratios.a, ratios.shift)).to(dtype)
+        second = instead(real_b / real_y, _fraction(ratios.b, ratios.shift)).to(dtype)
+        total = a.to(dtype) * first
+        total = total - b.to(dtype) * second if isinstance(layer, Sub) else total + b.to(dtype) * second
+    zero = float(integers.tensors[layer.name].zero_point)
+    return requantize(total, None, *bounds(layer, integers), offset=zero).to(a.dtype)
+
+
+def _fraction(numerator: int, shift: int) -> Tensor:
+    return torch.tensor(numerator * 2.0**-shift, dtype=torch.float64)
+
+
+def _activation(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
+    assert isinstance(layer, Activation)
+    (h,) = inputs
+    now = integers.present(*layer.inputs, layer.name)
+    x, y = now.tensors[layer.inputs[0]], now.tensors[layer.name]
+    constants = layer_constants(integers.graph, layer, integers.params, now)
+    assert isinstance(constants, TableConstants)
+    table = constants.table.astype(np.int64) - y.zero_point
+    slopes = _table_slopes(layer, integers.params, x, y, table)
+    index = h.detach().to(torch.int64) + x.zero_point
+    if len(table) > 1:
+        channel = torch.arange(len(table), device=h.device).reshape(-1, *(1,) * (h.ndim - 2))
+        index = index + (channel << x.bits)
+    scale_x, scale_y = integers.scales[layer.inputs[0]], integers.scales[layer.name]
+    return lookup(h, scale_x, scale_y, index, table.reshape(-1), slopes.reshape(3, -1))
+
+
+def _table_slopes(
+    layer: Activation, params: Params, x: TensorQuant, y: TensorQuant, table: np.ndarray
+) -> np.ndarray:
+    """Derivatives [3, *table.shape] of f(s_x h) / s_y by h, s_x and s_y; 0 where the table is clipped."""
+    slope = params[layer.name]["slope"].reshape(-1, 1) if layer.function == "prelu" else None
+    h = np.arange(1 << x.bits, dtype=np.float64)[None, :] - x.zero_point
+    scale_x, scale_y = float(x.scale), float(y.scale)
+
+    def f(at: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return apply(layer.function, scale_x * at, layer.constants, slope)
+
+    step = 2.0**-10
+    with np.errstate(over="ignore", invalid="ignore"):
+        by_h = (f(h + step) - f(h - step)) / (2 * step * scale_y)
+        value = f(h) / scale_y
+        found = np.stack(np.broadcast_arrays(by_h, by_h * h / scale_x, -value / scale_y))
+    clipped = (value < -y.zero_point - 0.5) | (value > y.q_max - y.zero_point + 0.5)
+    return np.where(clipped | ~np.isfinite(found), 0.0, found).reshape(3, *table.shape)
+
+
+def _maximum(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
+    assert isinstance(layer, MaxPool)
+    padded = _padded(inputs[0], layer.pads, -numerics.FLOAT32_EXACT)  # never wins
+    return F.max_pool2d(padded, layer.kernel_shape, layer.strides, dilation=layer.dilations)
+
+
+def _concat(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
+    assert isinstance(layer, Concat)
+    return torch.cat(list(inputs), dim=layer.axis + 1)
+
+
+def _cut(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
+    assert isinstance(layer, Slice)
+    (h,) = inputs
+    for axis, span in enumerate(zip(layer.starts, layer.stops, layer.steps, strict=True)):
+        places = np.arange(h.shape[axis + 1])[slice(*span)]
+        if len(places) != h.shape[axis + 1] or span[2] < 0:
+            h = h.index_select(axis + 1, torch.from_numpy(places.copy()).to(h.device))
+    return h
+
+
+def _pad(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
+    assert isinstance(layer, Pad)
+    return _padded(inputs[0], layer.pads)
+
+
+def _reshape(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
+    return inputs[0].reshape(len(inputs[0]), *layer.shape)
+
+
+def _transpose(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
+    assert isinstance(layer, Transpose)
+    return inputs[0].permute(0, *(axis + 1 for axis in layer.permutation))
+
+
+def _resize(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
+    assert isinstance(layer, Resize)
+    (h,) = inputs
+    t = integers.tensors[layer.name]
+    constants = layer_constants(
+        integers.graph, layer, integers.params, integers.present(layer.name, *layer.inputs)
+    )
+    if isinstance(constants, NearestConstants):
+        rows, columns = (
+            torch.from_numpy(places).to(h.device) for places in (constants.rows, constants.columns)
+        )
+        return h.index_select(2, rows).index_select(3, columns)
+    assert isinstance(constants, BilinearConstants)
+    dtype = torch.float64 if t.bits > 8 else h.dtype
+    rows, columns = (
+        torch.from_numpy(weights * 2.0**-constants.fraction_bits).to(h.device, dtype)
+        for weights in (constants.rows, constants.columns)
+    )
+    total = torch.matmul(torch.matmul(rows, h.to(dtype)), columns.T)
+    return requantize(total, None, *bounds(layer, integers), offset=float(t.zero_point)).to(h.dtype)
+
+
+Lowering = Callable[[Layer, Integers, Sequence[Tensor]], Tensor]
+
+LOWERINGS: dict[str, Lowering] = {
+    "conv": _linear,
+    "deconv": _linear,
+    "dense": _linear,
+    "activation": _activation,
+    "add": _elementwise,
+    "sub": _elementwise,
+    "mul": _elementwise,
+    "maxpool": _maximum,
+    "avgpool": _average,
+    "global_avgpool": _average,
+    "concat": _concat,
+    "slice": _cut,
+    "pad": _pad,
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "resize": _resize,
+}
+"""By layer kind; what runs on the host is left out."""
+
+
+def forward(
+    integers: Integers, feeds: Mapping[str, np.ndarray], wanted: Sequence[str], device: str
+) -> dict[str, Tensor]:
+    """Real values of the `wanted` tensors, with gradients; feeds: float32 [N, *shape] by Input layer."""
+    known = {
+        name: quantize_input(integers, name, torch.from_numpy(x).to(device), torch.float32)
+        for name, x in feeds.items()
+    }
+    found = run(integers, runnable(integers.graph), known, wanted)
+    return {name: integers.real(name, h) for name, h in found.items()}
