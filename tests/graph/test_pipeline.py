@@ -23,7 +23,13 @@ def test_a_window_keeps_its_rows_and_an_input_nothing() -> None:
     b.conv(b.last, 6, 1)
     assert rows_of(b) == {"input_layer1": (), "conv1": (3,), "conv2": (5,), "maxpool3": (2,), "conv4": (1,)}
     graph = Graph("g", tuple(b.layers), (b.last.name,))
-    bytes_kept = {"input_layer1": 0, "conv1": 3 * 4 * 8, "conv2": 5 * 2 * 8, "maxpool3": 2 * 2 * 8, "conv4": 2 * 4}
+    bytes_kept = {
+        "input_layer1": 0,
+        "conv1": 3 * 4 * 8,
+        "conv2": 5 * 2 * 8,
+        "maxpool3": 2 * 2 * 8,
+        "conv4": 2 * 4,
+    }
     assert pipeline_buffers(graph) == bytes_kept
     assert pipeline_buffers(graph, value_bytes=2) == {name: 2 * size for name, size in bytes_kept.items()}
 

@@ -42,7 +42,9 @@ def check_input_order(changes: Sequence[InputChange], preprocessing: Preprocessi
             )
         elif isinstance(change, InputResize):
             if held not in (*_COLOURS, "gray"):
-                raise UserError(f"{change.name}: {held} cannot be resized: put the resize before the conversion")
+                raise UserError(
+                    f"{change.name}: {held} cannot be resized: put the resize before the conversion"
+                )
         elif isinstance(change, InputConversion):
             held = _converted(change, held)
             swapped ^= swap

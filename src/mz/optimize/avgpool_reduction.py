@@ -15,7 +15,9 @@ def reduce_global_avgpool(graph: Graph, *, layer: str, division_factors: tuple[i
     """Divides the map into rows x columns windows of equal size. Raises UserError where that leaves a rest."""
     pool = graph[layer]
     if not isinstance(pool, GlobalAvgPool):
-        raise UserError(f"global_avgpool_reduction: {layer} is no global average pool, its kind is {pool.kind}")
+        raise UserError(
+            f"global_avgpool_reduction: {layer} is no global average pool, its kind is {pool.kind}"
+        )
     channels, height, width = graph.input_shapes(pool)[0]
     rows, columns = division_factors
     if height % rows or width % columns:
