@@ -203,6 +203,27 @@ def test_clipping_modes() -> None:
     assert note.endswith(": bias_mode: biases have the accumulator's bits")
 
 
+def test_ranges_of_inputs_and_what_is_left_out() -> None:
+    settings = settings_of(
+        "quantization_param([conv1, ew_add1], force_range_in=[-1, 2.5], force_range_index=1)"
+        "quantization_param(fc1, force_range_in=[0, 1])"
+        "model_optimization_config(calibration)"
+    )
+    assert settings == ScriptSettings(
+        input_ranges={("conv1", 1): (-1.0, 2.5), ("ew_add1", 1): (-1.0, 2.5), ("fc1", 0): (0.0, 1.0)}
+    )
+    assert settings_of(render(settings)) == settings
+    with pytest.raises(UserError, match="force_range_index wants a whole number of at least 0"):
+        settings_of("quantization_param(fc1, force_range_in=[0, 1], force_range_index=-1)")
+
+
+def test_settings_are_in_the_networks_order_whatever_the_scripts_is() -> None:
+    settings = settings_of(
+        "quantization_param([fc1], precision_mode=a16_w8) quantization_param([conv2, conv1], precision_mode=a8_w4)"
+    )
+    assert list(settings.precisions) == ["conv1", "conv2", "fc1"]
+
+
 def test_gradient_based_algorithms_keep_their_arguments() -> None:
     settings = settings_of(
         "post_quantization_optimization(finetune, policy=enabled, epochs=4, learning_rate=0.0001, "
@@ -232,6 +253,9 @@ def test_gradient_based_algorithms_keep_their_arguments() -> None:
         ("{} = defuse_block(matmul1, defuse_count=4)", "s.alls:1:6: defuse_block: it places"),
         ('nms_postprocess("a.json", ssd)', "s.alls:1:1: nms_postprocess: boxes are decoded on the host"),
         ("remove_node(yolo_nms_postprocess)", "s.alls:1:1: remove_node(yolo_nms_postprocess): boxes are decoded"),
+        ("remove_node(net/format_conversion1)", "s.alls:1:1: remove_node(net/format_conversion1): there is no such layer here"),
+        ("quantization_param([net/output_layer1, {output_layer*}], precision_mode=a16_w16)", "s.alls:1:1: output_layer: an output has the bits"),
+        ("quantization_param({conv*}, activation_fit=disabled)", "s.alls:1:1: activation_fit: an activation function is a table"),
         ("model_optimization_config(checker_cfg, policy=disabled)", "s.alls:1:1: checker_cfg: the noise"),
         ("model_optimization_config(negative_exponent, layers={*}, rank=0)", "s.alls:1:1: negative_exponent: accumulators"),
         ("pre_quantization_optimization(matmul_correction, layers={matmul*})", "s.alls:1:1: matmul_correction: matrix"),
