@@ -60,7 +60,7 @@ def optimize_archive(
 
     pool = None
     if plan.tuning:
-        pool = dataset or data.calibration_pool(config, options.calib_path)
+        pool = data.calibration_pool(config, options.calib_path) if dataset is None else dataset
         few = too_few_images(plan.tuning, len(pool))
         if few and not options.allow_fallback:
             return OptimizeResult(archive, tuple(few), {})

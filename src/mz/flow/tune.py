@@ -57,8 +57,7 @@ def tune(
 ) -> tuple[Quantization, list[Step], dict[str, Any]]:
     """Runs what is planned, each on the result of the one before; never ends with worse integers than it was given.
 
-    pool: the images to learn from and to judge on. sample, session: what bias correction after each takes, as `refine`
-    does.
+    pool: the images to learn from and to judge on. sample: those that bias correction after each takes.
     """
     if not planned or pool is None:
         return quantization, [], {}
@@ -81,15 +80,8 @@ def tune(
         checkpoints.append(_checkpoint(work, quantization, algorithm))
         run = _adaround if isinstance(algorithm, AdaRound) else _finetune
         found, note, report[name] = run(work, quantization, algorithm, checkpoints[-1])
-        corrected = refine(
-            graph,
-            params,
-            found,
-            sample,
-            tapped_session(graph, params),
-            Refinements(rounding=False),
-            seed=seed,
-        )
+        session = tapped_session(graph, params)
+        corrected = refine(graph, params, found, sample, session, Refinements(rounding=False), seed=seed)
         tried = {"": found, ", then bias correction": corrected}
         losses = {how: judge.loss(each) for how, each in tried.items()}
         best = min(losses, key=losses.__getitem__)
