@@ -1,0 +1,140 @@
+/* Sums, differences and products of two tensors, and functions by table; a block of integers at a time, read before written. */
+#include "mz.h"
+#include "mz_arithmetic.h"
+
+#define MZ_BLOCK 64
+
+/* `count` integers that lie `stride` (0 or 1) apart. */
+static void load(const void *x, int32_t bits, int32_t place, int32_t stride, int32_t count, int32_t *values)
+{
+    int32_t i;
+    if (stride == 0) {
+        const int32_t value = mz_get(x, bits, place);
+        for (i = 0; i < count; i++)
+            values[i] = value;
+    } else if (bits > 8) {
+        const uint16_t *from = (const uint16_t *)x + place;
+        for (i = 0; i < count; i++)
+            values[i] = from[i];
+    } else {
+        const uint8_t *from = (const uint8_t *)x + place;
+        for (i = 0; i < count; i++)
+            values[i] = from[i];
+    }
+}
+
+static void store(void *y, int32_t bits, int32_t place, int32_t count, const int32_t *values)
+{
+    int32_t i;
+    if (bits > 8) {
+        uint16_t *to = (uint16_t *)y + place;
+        for (i = 0; i < count; i++)
+            to[i] = (uint16_t)values[i];
+    } else {
+        uint8_t *to = (uint8_t *)y + place;
+        for (i = 0; i < count; i++)
+            to[i] = (uint8_t)values[i];
+    }
+}
+
+/* Turns the loops around the innermost one a step further; 0 when all are done. */
+static int next(const mz_loops *loops, int32_t *step, int32_t *a, int32_t *b)
+{
+    int32_t axis;
+    for (axis = loops->rank - 2; axis >= 0; axis--) {
+        *a += loops->a[axis];
+        *b += loops->b[axis];
+        if (++step[axis] < loops->size[axis])
+            return 1;
+        step[axis] = 0;
+        *a -= loops->a[axis] * loops->size[axis];
+        *b -= loops->b[axis] * loops->size[axis];
+    }
+    return 0;
+}
+
+static void sum_block(const mz_sum *layer, const int32_t *a, const int32_t *b, int32_t count, int32_t *y)
+{
+    const int32_t low = layer->low, high = layer->high, shift = layer->shift;
+    int32_t i;
+    if (layer->wide) {
+        for (i = 0; i < count; i++) {
+            const int64_t total = layer->factor_a * a[i] + layer->factor_b * b[i] + layer->offset;
+            const int64_t value = mz_shift_round_wide(total, shift);
+            y[i] = value < low ? low : value > high ? high : (int32_t)value;
+        }
+    } else {
+        const int32_t factor_a = (int32_t)layer->factor_a, factor_b = (int32_t)layer->factor_b;
+        const int32_t offset = (int32_t)layer->offset, odd = shift > 0, half = odd ? (1 << (shift - 1)) - 1 : 0;
+        for (i = 0; i < count; i++)
+            y[i] = mz_clip(mz_shift_round(factor_a * a[i] + factor_b * b[i] + offset, shift, half, odd), low, high);
+    }
+}
+
+static void product_block(const mz_product *layer, const int32_t *a, const int32_t *b, int32_t count, int32_t *y)
+{
+    const int32_t low = layer->low, high = layer->high, shift = layer->shift;
+    const int32_t zero_a = layer->zero_a, zero_b = layer->zero_b;
+    int32_t i;
+    if (layer->wide) {
+        for (i = 0; i < count; i++) {
+            const int64_t total = layer->factor * (a[i] - zero_a) * (b[i] - zero_b) + layer->offset;
+            const int64_t value = mz_shift_round_wide(total, shift);
+            y[i] = value < low ? low : value > high ? high : (int32_t)value;
+        }
+    } else {
+        const int32_t factor = (int32_t)layer->factor, offset = (int32_t)layer->offset;
+        const int32_t odd = shift > 0, half = odd ? (1 << (shift - 1)) - 1 : 0;
+        for (i = 0; i < count; i++)
+            y[i] = mz_clip(mz_shift_round(factor * (a[i] - zero_a) * (b[i] - zero_b) + offset, shift, half, odd), low,
+                           high);
+    }
+}
+
+/* What both layers have in common: `layer` is whichever of the two is not NULL. */
+static void run(const mz_loops *loops, const mz_sum *sum, const mz_product *product, const void *a, const void *b,
+                void *y)
+{
+    const int32_t inner = loops->rank - 1, size = loops->size[inner];
+    int32_t step[MZ_MAX_RANK] = {0}, place = 0, place_a = 0, place_b = 0, first;
+    int32_t values_a[MZ_BLOCK], values_b[MZ_BLOCK], values[MZ_BLOCK];
+    do {
+        for (first = 0; first < size; first += MZ_BLOCK) {
+            const int32_t count = size - first < MZ_BLOCK ? size - first : MZ_BLOCK;
+            load(a, loops->a_bits, place_a + first * loops->a[inner], loops->a[inner], count, values_a);
+            load(b, loops->b_bits, place_b + first * loops->b[inner], loops->b[inner], count, values_b);
+            if (sum)
+                sum_block(sum, values_a, values_b, count, values);
+            else
+                product_block(product, values_a, values_b, count, values);
+            store(y, loops->out_bits, place, count, values);
+            place += count;
+        }
+    } while (next(loops, step, &place_a, &place_b));
+}
+
+void mz_sum_run(const mz_sum *layer, const void *a, const void *b, void *y)
+{
+    run(&layer->loops, layer, 0, a, b, y);
+}
+
+void mz_product_run(const mz_product *layer, const void *a, const void *b, void *y)
+{
+    run(&layer->loops, 0, layer, a, b, y);
+}
+
+void mz_table_run(const mz_table *layer, const void *x, void *y)
+{
+    int32_t outer, channel, inner, place = 0;
+    for (outer = 0; outer < layer->outer; outer++)
+        for (channel = 0; channel < layer->channels; channel++) {
+            const void *table = mz_at(layer->table, layer->out_bits, channel * (INT32_C(1) << layer->in_bits));
+            if (layer->in_bits <= 8 && layer->out_bits <= 8)
+                for (inner = 0; inner < layer->inner; inner++, place++)
+                    ((uint8_t *)y)[place] = ((const uint8_t *)table)[((const uint8_t *)x)[place]];
+            else
+                for (inner = 0; inner < layer->inner; inner++, place++)
+                    mz_put(y, layer->out_bits, place,
+                           mz_get(table, layer->out_bits, mz_get(x, layer->in_bits, place)));
+        }
+}
