@@ -17,8 +17,8 @@
 #error "mz: float must be IEEE 754 binary32"
 #endif
 
-/* Not so on a machine that shifts zeros into negative numbers, or whose char has not 8 bits: no such array can be. */
-typedef char mz_shifts_keep_the_sign[(-1 >> 1) == -1 && sizeof(int32_t) == 4 ? 1 : -1];
+/* An array that cannot be where signed numbers shift right without their sign, or int has fewer than 32 bits. */
+typedef char mz_shifts_keep_the_sign[(-1 >> 1) == -1 && sizeof(int) >= sizeof(int32_t) ? 1 : -1];
 
 /* 1.5 x 2^23: a float below 2^22 in magnitude that is added to it loses its fraction, rounded to nearest even. */
 #define MZ_ROUND 12582912.0f

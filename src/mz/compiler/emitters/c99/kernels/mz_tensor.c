@@ -14,34 +14,35 @@ int32_t mz_bytes(const mz_tensor *tensor)
     return mz_count(tensor) * (tensor->bits > 8 ? 2 : 1);
 }
 
-/* Where value `index` of the network's order lies in memory. */
-static int32_t place_of(const mz_tensor *tensor, int32_t index)
+/* Values a channel: the network's order is [channels][pixels], memory's is [pixels][channels]. */
+static int32_t pixels_of(const mz_tensor *tensor)
 {
-    const int32_t pixels = tensor->rank == 3 ? tensor->shape[1] * tensor->shape[2] : 1;
-    return tensor->rank == 3 ? index % pixels * tensor->shape[0] + index / pixels : index;
+    return tensor->rank == 3 ? tensor->shape[1] * tensor->shape[2] : mz_count(tensor);
 }
 
 void mz_quantize(const mz_tensor *tensor, const float *real, void *arena)
 {
     uint8_t *to = (uint8_t *)arena + tensor->offset;
-    const int32_t count = mz_count(tensor), zero = tensor->zero_point;
+    const int32_t pixels = pixels_of(tensor), channels = mz_count(tensor) / pixels, zero = tensor->zero_point;
     const float low = (float)-zero, high = (float)((INT32_C(1) << tensor->bits) - 1 - zero);
-    int32_t index;
-    for (index = 0; index < count; index++) {
-        float value = real[index] / tensor->scale;
-        value = value > low ? value : low;
-        value = value < high ? value : high;
-        mz_put(to, tensor->bits, place_of(tensor, index), (int32_t)((value + MZ_ROUND) - MZ_ROUND) + zero);
-    }
+    int32_t channel, pixel;
+    for (channel = 0; channel < channels; channel++)
+        for (pixel = 0; pixel < pixels; pixel++) {
+            float value = *real++ / tensor->scale;
+            value = value > low ? value : low;
+            value = value < high ? value : high;
+            mz_put(to, tensor->bits, pixel * channels + channel, (int32_t)((value + MZ_ROUND) - MZ_ROUND) + zero);
+        }
 }
 
 void mz_integers(const mz_tensor *tensor, const void *arena, uint16_t *integers)
 {
     const uint8_t *from = (const uint8_t *)arena + tensor->offset;
-    const int32_t count = mz_count(tensor);
-    int32_t index;
-    for (index = 0; index < count; index++)
-        integers[index] = (uint16_t)mz_get(from, tensor->bits, place_of(tensor, index));
+    const int32_t pixels = pixels_of(tensor), channels = mz_count(tensor) / pixels;
+    int32_t channel, pixel;
+    for (channel = 0; channel < channels; channel++)
+        for (pixel = 0; pixel < pixels; pixel++)
+            *integers++ = (uint16_t)mz_get(from, tensor->bits, pixel * channels + channel);
 }
 
 const char *mz_check(void)

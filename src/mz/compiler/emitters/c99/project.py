@@ -1,0 +1,145 @@
+"""The folder of a network in C: its calls, its constants, the kernels, an example, and what builds them."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from mz.compiler.emitters.c99.layout import MAX_RANK, storage_order
+from mz.compiler.emitters.c99.lowering import lower
+from mz.compiler.emitters.c99.part import Context, Part
+from mz.compiler.emitters.c99.plan import Plan, plan_memory
+from mz.compiler.emitters.c99.text import c_name, floating, unique_c_names
+from mz.errors import UserError
+from mz.graph import Graph, Params, Quantization
+
+def emit(graph: Graph, params: Params, quantization: Quantization) -> dict[str, bytes]:
+    """Files by name. The same graph gives the same bytes.
+
+    Raises UserError, naming the layer, for what this target cannot hold.
+    """
+    prefix = c_name(graph.name)
+    inside = [layer for layer in graph.layers if not layer.host]
+    for layer in inside:
+        if len(layer.shape) > MAX_RANK:
+            raise UserError(f"layer {layer.name}: {len(layer.shape)} axes, and the C target takes at most {MAX_RANK}")
+    names = unique_c_names(layer.name for layer in inside)
+    parts = {
+        layer.name: lower(Context(graph, quantization, layer, names[layer.name], prefix), params)
+        for layer in inside
+        if layer.inputs
+    }
+    scratch = {name: part.scratch for name, part in parts.items() if part.scratch}
+    plan = plan_memory(graph, quantization, scratch)
+    words = {
+        "NAME": graph.name,
+        "PREFIX": prefix,
+        "UPPER": prefix.upper(),
+        "ARENA_BYTES": str(plan.arena_bytes),
+        "TENSORS": _tensor_comment(graph, quantization),
+        "KERNELS": " ".join(name for name in _files("kernels") if name.endswith(".c")),
+    }
+    files = {
+        f"{graph.name}.h": _filled("model.h.txt", words),
+        f"{graph.name}.c": _program(graph, quantization, parts, plan, words),
+        f"{graph.name}_constants.h": _declarations(parts, words),
+        f"{graph.name}_constants.c": _definitions(parts, words),
+        "main.c": _filled("main.c.txt", words),
+        "CMakeLists.txt": _filled("CMakeLists.txt", words),
+        "Makefile": _filled("Makefile.txt", words),
+        "README.txt": _filled("README.txt", words),
+    }
+    kernels = {name: _read("kernels", name) for name in _files("kernels")}
+    return {name: text.encode() for name, text in (files | kernels).items()}
+
+
+def _program(
+    graph: Graph, quantization: Quantization, parts: dict[str, Part], plan: Plan, words: dict[str, str]
+) -> str:
+    prefix = words["PREFIX"]
+    structs = "\n".join(text for name in plan.order if name in parts for text in parts[name].structs)
+    calls = [line for name in plan.order if name in parts for line in _calls(parts[name], plan)]
+    inputs = [_tensor(graph, quantization, plan, layer.name) for layer in graph.inputs]
+    outputs = [_tensor(graph, quantization, plan, name) for name in graph.accelerator_outputs()]
+    return _filled("model.c.txt", words) + "\n".join(
+        [
+            structs,
+            "static void run(void *arena)",
+            "{",
+            "    uint8_t *const at = (uint8_t *)arena;",
+            *(f"    {call}" for call in calls or ["(void)at;"]),
+            "}",
+            "",
+            "static const mz_tensor inputs[] = {\n" + "\n".join(inputs) + "\n};\n",
+            "static const mz_tensor outputs[] = {\n" + "\n".join(outputs) + "\n};\n",
+            f"const mz_model {prefix}_model = {{",
+            f'    "{graph.name}", {plan.arena_bytes}, {len(inputs)}, inputs, {len(outputs)}, outputs, run,',
+            "};",
+            "",
+        ]
+    )
+
+
+def _calls(part: Part, plan: Plan) -> list[str]:
+    """The layer's statements with addresses in place, after a comment; none where a copy would stay where it is."""
+    layer = part.context.layer
+    offsets = [plan.offsets[name] for name in layer.inputs]
+    if part.copies and offsets[0] == plan.offsets[layer.name]:
+        return []
+    places = {f"x{index}": f"at + {offset}" for index, offset in enumerate(offsets)}
+    places["y"] = f"at + {plan.offsets[layer.name]}"
+    places["s"] = f"at + {plan.scratch_offsets[layer.name]}" if part.scratch else "0"
+    return [call.format(**places) for call in part.calls]
+
+
+def _tensor(graph: Graph, quantization: Quantization, plan: Plan, name: str) -> str:
+    tensor, shape = quantization.tensors[name], graph[name].shape
+    sizes = ", ".join(map(str, shape)) or "0"
+    return (
+        f'    {{"{name}", {plan.offsets[name]}, {tensor.bits}, {tensor.zero_point}, {floating(tensor.scale)}, '
+        f"{len(shape)}, {{{sizes}}}}},"
+    )
+
+
+def _tensor_comment(graph: Graph, quantization: Quantization) -> str:
+    """The inputs and outputs for the reader of the header."""
+    lines = []
+    groups = (("input", [layer.name for layer in graph.inputs]), ("output", list(graph.accelerator_outputs())))
+    for kind, names in groups:
+        for name in names:
+            tensor, shape = quantization.tensors[name], graph[name].shape
+            stored = "".join(f"[{shape[axis]}]" for axis in storage_order(shape))
+            lines.append(
+                f" *   {kind:6} {name}: {tensor.bits} bits, in memory {stored}, "
+                f"real value {tensor.scale:.9g} * (q - {tensor.zero_point})"
+            )
+    return "\n".join(lines)
+
+
+def _declarations(parts: dict[str, Part], words: dict[str, str]) -> str:
+    upper = words["UPPER"]
+    body = "".join(part.declarations() for part in parts.values())
+    return (
+        f"/* Weights, biases, multipliers and tables of {words['NAME']}. */\n#ifndef {upper}_CONSTANTS_H\n"
+        f"#define {upper}_CONSTANTS_H\n\n#include <stdint.h>\n\n{body}\n#endif\n"
+    )
+
+
+def _definitions(parts: dict[str, Part], words: dict[str, str]) -> str:
+    body = "\n".join(part.definitions() for part in parts.values() if part.arrays)
+    return _filled("constants.c.txt", words) + body
+
+
+def _files(folder: str) -> list[str]:
+    """The plain files of one of this package's folders, by name."""
+    return sorted(entry.name for entry in resources.files(__package__).joinpath(folder).iterdir() if entry.is_file())
+
+
+def _read(folder: str, name: str) -> str:
+    return resources.files(__package__).joinpath(folder, name).read_text(encoding="utf-8")
+
+
+def _filled(template: str, words: dict[str, str]) -> str:
+    text = _read("project", template)
+    for key, value in words.items():
+        text = text.replace(f"@{key}@", value)
+    return text
