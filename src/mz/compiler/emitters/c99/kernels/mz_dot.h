@@ -9,7 +9,7 @@
 #define MZ_CHANNELS 16
 #define MZ_PIXELS 4
 
-#if defined(__AVX512VNNI__) || defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 
 static inline int32_t mz_four_bytes(const uint8_t *x)
@@ -115,15 +115,70 @@ static inline void mz_dot_four(const uint8_t *x, int32_t pitch, const int8_t *we
     mz_dot_two(x + 2 * pitch, pitch, weights, quads, sums + 32);
 }
 
+#elif defined(__SSE2__)
+/* Four bytes as 16-bit numbers, twice. */
+static inline __m128i mz_spread(const uint8_t *x)
+{
+    const __m128i four = _mm_unpacklo_epi8(_mm_cvtsi32_si128(mz_four_bytes(x)), _mm_setzero_si128());
+    return _mm_unpacklo_epi64(four, four);
+}
+
+/* Adds four channels' sums, each in two parts, to `sums`. */
+static inline void mz_add_pairs(__m128i low, __m128i high, int32_t *sums)
+{
+    __m128i *place = (__m128i *)(void *)sums;
+    const __m128 a = _mm_castsi128_ps(low), b = _mm_castsi128_ps(high);
+    const __m128i even = _mm_castps_si128(_mm_shuffle_ps(a, b, 0x88)), odd = _mm_castps_si128(_mm_shuffle_ps(a, b, 0xdd));
+    _mm_storeu_si128(place, _mm_add_epi32(_mm_loadu_si128(place), _mm_add_epi32(even, odd)));
+}
+
+/* `pixels` (a constant, 1 or 4) times four channels. */
+static inline void mz_dot_group(const uint8_t *x, int32_t pitch, int32_t pixels, const int8_t *weights, int32_t quads,
+                                int32_t *sums)
+{
+    __m128i low[MZ_PIXELS], high[MZ_PIXELS];
+    int32_t k, p;
+    for (p = 0; p < pixels; p++)
+        low[p] = high[p] = _mm_setzero_si128();
+    for (k = 0; k < quads; k++) {
+        const __m128i w = _mm_loadu_si128((const __m128i *)(const void *)(weights + 64 * k));
+        const __m128i w_low = _mm_srai_epi16(_mm_unpacklo_epi8(w, w), 8);
+        const __m128i w_high = _mm_srai_epi16(_mm_unpackhi_epi8(w, w), 8);
+        for (p = 0; p < pixels; p++) {
+            const __m128i four = mz_spread(x + p * pitch + 4 * k);
+            low[p] = _mm_add_epi32(low[p], _mm_madd_epi16(four, w_low));
+            high[p] = _mm_add_epi32(high[p], _mm_madd_epi16(four, w_high));
+        }
+    }
+    for (p = 0; p < pixels; p++)
+        mz_add_pairs(low[p], high[p], sums + p * MZ_CHANNELS);
+}
+
+static inline void mz_dot_one(const uint8_t *x, const int8_t *weights, int32_t quads, int32_t *sums)
+{
+    int32_t c;
+    for (c = 0; c < MZ_CHANNELS; c += 4)
+        mz_dot_group(x, 0, 1, weights + 4 * c, quads, sums + c);
+}
+
+static inline void mz_dot_four(const uint8_t *x, int32_t pitch, const int8_t *weights, int32_t quads, int32_t *sums)
+{
+    int32_t c;
+    for (c = 0; c < MZ_CHANNELS; c += 4)
+        mz_dot_group(x, pitch, MZ_PIXELS, weights + 4 * c, quads, sums + c);
+}
+
 #else
 static inline void mz_dot_one(const uint8_t *x, const int8_t *weights, int32_t quads, int32_t *sums)
 {
-    int32_t k, c;
+    int32_t totals[MZ_CHANNELS], k, c;
+    memcpy(totals, sums, sizeof totals);
     for (k = 0; k < quads; k++, x += 4, weights += 64)
-        for (c = 0; c < 16; c++) {
+        for (c = 0; c < MZ_CHANNELS; c++) {
             const int8_t *w = weights + 4 * c;
-            sums[c] += x[0] * w[0] + x[1] * w[1] + x[2] * w[2] + x[3] * w[3];
+            totals[c] += x[0] * w[0] + x[1] * w[1] + x[2] * w[2] + x[3] * w[3];
         }
+    memcpy(sums, totals, sizeof totals);
 }
 
 static inline void mz_dot_four(const uint8_t *x, int32_t pitch, const int8_t *weights, int32_t quads, int32_t *sums)
