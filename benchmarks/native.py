@@ -46,7 +46,7 @@ def onnxruntime_run(network: Quantized, feeds: Mapping[str, np.ndarray]) -> Call
 
 def measure(network: Quantized, rounds: int, flags: tuple[str, ...] = ()) -> dict[str, Any]:
     graph, params, quantization = network.graph, network.params, network.quantization
-    files = c99.emit(graph, params, quantization)
+    files = c99.emit(graph.name, graph, params, quantization)
     session = NativeSession(files, graph.name, threads=1, flags=flags)
     feeds = noise(graph, 1)
     theirs, ours = onnxruntime_run(network, feeds), lambda: session.run(feeds)
@@ -74,7 +74,7 @@ def measure(network: Quantized, rounds: int, flags: tuple[str, ...] = ()) -> dic
 def profile(network: Quantized, rounds: int, flags: tuple[str, ...] = ()) -> dict[tuple[str, str], float]:
     """Milliseconds by kernel and layer, least of `rounds`: the network's own C with a clock read before every call."""
     graph = network.graph
-    files = c99.emit(graph, network.params, network.quantization)
+    files = c99.emit(graph.name, graph, network.params, network.quantization)
     source = files[f"{graph.name}.c"].decode()
     begin, end = source.index("static void run("), source.index("static const mz_tensor inputs")
     body = source[begin:end]

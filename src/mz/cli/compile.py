@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "--emit",
     multiple=True,
     metavar="FORM",
-    help="Form to write: onnx, qdq; may be repeated (default: all that the target has).",
+    help="Form to write: onnx, qdq, c; may be repeated (default: all that the target has).",
 )
 @click.option("--verify", is_flag=True, help="Run the files on images and compare every output integer.")
 @click.option(

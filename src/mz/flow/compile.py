@@ -81,6 +81,7 @@ def compile_model(
     _make_folder(folder)
     files = []
     for name, content in artefacts.items():
+        _make_folder((folder / name).parent)
         with har.writing(folder / name) as file:
             file.write(content)
         files.append(folder / name)

@@ -12,9 +12,11 @@ import numpy as np
 
 from mz import data, tasks
 from mz.archive import Archive
+from mz.compiler.emitters import C_FOLDER
 from mz.emulator import NumpySession
 from mz.engines.artefact import ArtefactSession, QdqSession
 from mz.engines.compare import Comparison
+from mz.engines.native import NativeSession
 from mz.errors import UserError
 from mz.flow.networks import configuration, only_input
 from mz.flow.options import ModelRef, Progress
@@ -142,7 +144,23 @@ def _qdq_trial(archive: Archive, files: Mapping[str, bytes]) -> Trial:
     return NearTrial(archive.quantization.tensors, session.run)
 
 
-TRIALS: dict[str, Callable[[Archive, Mapping[str, bytes]], Trial]] = {"onnx": _onnx_trial, "qdq": _qdq_trial}
+def _c_trial(archive: Archive, files: Mapping[str, bytes]) -> Trial:
+    session = NativeSession(c_files(files), archive.name)
+    return ExactTrial(f"{archive.name}.c", session.run)
+
+
+def c_files(artefacts: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The C target's files among artefacts, by name."""
+    return {
+        path.removeprefix(C_FOLDER): content for path, content in artefacts.items() if path.startswith(C_FOLDER)
+    }
+
+
+TRIALS: dict[str, Callable[[Archive, Mapping[str, bytes]], Trial]] = {
+    "onnx": _onnx_trial,
+    "qdq": _qdq_trial,
+    "c": _c_trial,
+}
 """By form: how its files are tried."""
 
 

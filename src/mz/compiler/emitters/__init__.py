@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mz.compiler.emitters import onnx, qdq
+from mz.compiler.emitters import c99, onnx, qdq
 from mz.graph import Graph, Params, Quantization
 
 
@@ -34,5 +34,12 @@ def _qdq(source: Source) -> dict[str, bytes]:
     return {f"{source.name}.qdq.onnx": model}
 
 
-EMITTERS: dict[str, Emitter] = {"onnx": _onnx, "qdq": _qdq}
+def _c(source: Source) -> dict[str, bytes]:
+    files = c99.emit(source.name, source.graph, source.params, source.quantization, source.metadata)
+    return {f"{C_FOLDER}{file}": content for file, content in files.items()}
+
+
+C_FOLDER = "c/"
+"""Where the C target's files lie, among the artefacts and in the compiled folder."""
+EMITTERS: dict[str, Emitter] = {"onnx": _onnx, "qdq": _qdq, "c": _c}
 """By form, as the `emit` key of hw_archs and the option --emit name them."""

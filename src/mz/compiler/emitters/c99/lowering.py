@@ -38,4 +38,4 @@ def lower(context: Context, params: Params) -> Part:
     try:
         return LOWERINGS[layer.kind](context, constants)
     except UserError as error:
-        raise UserError(f"layer {layer.name}: {error}; the ONNX target takes it: --target onnx") from error
+        raise UserError(f"layer {layer.name}: {error}; the ONNX target takes it: --emit onnx") from error

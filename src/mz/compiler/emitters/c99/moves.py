@@ -13,6 +13,7 @@ from mz.compiler.emitters.c99.layout import (
     strides,
 )
 from mz.compiler.emitters.c99.part import Context, Part
+from mz.compiler.memory_plan import keeps_order
 from mz.emulator.constants import MoveConstants
 from mz.graph import Concat, Pad, Shape, Slice, Transpose
 
@@ -69,14 +70,16 @@ def transpose(context: Context, c: MoveConstants) -> Part:
 def reshape(context: Context, c: MoveConstants) -> Part:
     part = Part(context)
     before, after = context.shapes[0], context.layer.shape
+    if keeps_order(before, after, "channels_last"):
+        part.copies = True
+        _move(part, "layer", [(context.counts[0], 1, 1)], 0, 0, "{x0}", "{y}")
+        return part
     factors = common_factors(before, after)
     if factors is None:
         _walk(part, before, after)
         return part
     loops = list(zip(factors, split_strides(before, factors), split_strides(after, factors), strict=True))
-    ordered = merged(_outermost_first(loops))
-    part.copies = len(ordered) == 1 and ordered[0][1:] == (1, 1)
-    _move(part, "layer", ordered, 0, 0, "{x0}", "{y}")
+    _move(part, "layer", _outermost_first(loops), 0, 0, "{x0}", "{y}")
     return part
 
 

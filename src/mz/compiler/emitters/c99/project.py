@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 
 from mz.compiler.emitters.c99.layout import MAX_RANK, storage_order
 from mz.compiler.emitters.c99.lowering import lower
 from mz.compiler.emitters.c99.part import Context, Part
-from mz.compiler.emitters.c99.plan import Plan, plan_memory
 from mz.compiler.emitters.c99.text import c_name, floating, unique_c_names
+from mz.compiler.memory_plan import MemoryPlan, plan_memory
 from mz.errors import UserError
 from mz.graph import Graph, Params, Quantization
 
-def emit(graph: Graph, params: Params, quantization: Quantization) -> dict[str, bytes]:
-    """Files by name. The same graph gives the same bytes.
+def emit(
+    name: str, graph: Graph, params: Params, quantization: Quantization, metadata: Mapping[str, str] | None = None
+) -> dict[str, bytes]:
+    """Files by name, those of the network begin with `name`. The same graph gives the same bytes.
 
-    Raises UserError, naming the layer, for what this target cannot hold.
+    metadata: where it all comes from, for the reader of README.txt. Raises UserError, naming the layer, for what this
+    target cannot hold.
     """
-    prefix = c_name(graph.name)
+    prefix = c_name(name)
     inside = [layer for layer in graph.layers if not layer.host]
     for layer in inside:
         if len(layer.shape) > MAX_RANK:
@@ -28,32 +32,33 @@ def emit(graph: Graph, params: Params, quantization: Quantization) -> dict[str, 
         for layer in inside
         if layer.inputs
     }
-    scratch = {name: part.scratch for name, part in parts.items() if part.scratch}
-    plan = plan_memory(graph, quantization, scratch)
+    scratch = {layer: part.scratch for layer, part in parts.items() if part.scratch}
+    plan = plan_memory(graph, quantization, layout="channels_last", scratch=scratch)
     words = {
-        "NAME": graph.name,
+        "NAME": name,
         "PREFIX": prefix,
         "UPPER": prefix.upper(),
         "ARENA_BYTES": str(plan.arena_bytes),
         "TENSORS": _tensor_comment(graph, quantization),
-        "KERNELS": " ".join(name for name in _files("kernels") if name.endswith(".c")),
+        "KERNELS": " ".join(file for file in _files("kernels") if file.endswith(".c")),
+        "METADATA": "\n".join(f"    {key} {value}" for key, value in (metadata or {}).items()),
     }
     files = {
-        f"{graph.name}.h": _filled("model.h.txt", words),
-        f"{graph.name}.c": _program(graph, quantization, parts, plan, words),
-        f"{graph.name}_constants.h": _declarations(parts, words),
-        f"{graph.name}_constants.c": _definitions(parts, words),
+        f"{name}.h": _filled("model.h.txt", words),
+        f"{name}.c": _program(graph, quantization, parts, plan, words),
+        f"{name}_constants.h": _declarations(parts, words),
+        f"{name}_constants.c": _definitions(parts, words),
         "main.c": _filled("main.c.txt", words),
         "CMakeLists.txt": _filled("CMakeLists.txt", words),
         "Makefile": _filled("Makefile.txt", words),
         "README.txt": _filled("README.txt", words),
     }
-    kernels = {name: _read("kernels", name) for name in _files("kernels")}
-    return {name: text.encode() for name, text in (files | kernels).items()}
+    kernels = {file: _read("kernels", file) for file in _files("kernels")}
+    return {file: text.encode() for file, text in (files | kernels).items()}
 
 
 def _program(
-    graph: Graph, quantization: Quantization, parts: dict[str, Part], plan: Plan, words: dict[str, str]
+    graph: Graph, quantization: Quantization, parts: dict[str, Part], plan: MemoryPlan, words: dict[str, str]
 ) -> str:
     prefix = words["PREFIX"]
     structs = "\n".join(text for name in plan.order if name in parts for text in parts[name].structs)
@@ -72,14 +77,14 @@ def _program(
             "static const mz_tensor inputs[] = {\n" + "\n".join(inputs) + "\n};\n",
             "static const mz_tensor outputs[] = {\n" + "\n".join(outputs) + "\n};\n",
             f"const mz_model {prefix}_model = {{",
-            f'    "{graph.name}", {plan.arena_bytes}, {len(inputs)}, inputs, {len(outputs)}, outputs, run,',
+            f'    "{words["NAME"]}", {plan.arena_bytes}, {len(inputs)}, inputs, {len(outputs)}, outputs, run,',
             "};",
             "",
         ]
     )
 
 
-def _calls(part: Part, plan: Plan) -> list[str]:
+def _calls(part: Part, plan: MemoryPlan) -> list[str]:
     """The layer's statements with addresses in place, after a comment; none where a copy would stay where it is."""
     layer = part.context.layer
     offsets = [plan.offsets[name] for name in layer.inputs]
@@ -91,7 +96,7 @@ def _calls(part: Part, plan: Plan) -> list[str]:
     return [call.format(**places) for call in part.calls]
 
 
-def _tensor(graph: Graph, quantization: Quantization, plan: Plan, name: str) -> str:
+def _tensor(graph: Graph, quantization: Quantization, plan: MemoryPlan, name: str) -> str:
     tensor, shape = quantization.tensors[name], graph[name].shape
     sizes = ", ".join(map(str, shape)) or "0"
     return (
