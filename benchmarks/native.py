@@ -27,7 +27,6 @@ import onnxruntime
 
 sys.path.insert(0, str(Path(__file__).parent))
 from emulator import BUNDLED, noise, open_network
-
 from mz.compiler.emitters import c99, onnx
 from mz.engines.native import NativeSession, build, compiler
 from mz.flow.evaluate import Quantized
@@ -51,9 +50,7 @@ def measure(network: Quantized, rounds: int, flags: tuple[str, ...] = ()) -> dic
     feeds = noise(graph, 1)
     theirs, ours = onnxruntime_run(network, feeds), lambda: session.run(feeds)
     names = list(ours())
-    equal = all(
-        np.array_equal(a, b) for a, b in zip((ours()[name] for name in names), theirs(), strict=True)
-    )
+    equal = all(np.array_equal(a, b) for a, b in zip((ours()[name] for name in names), theirs(), strict=True))
     assert equal, f"{graph.name}: the integers differ"
     spent: tuple[list[float], list[float]] = ([], [])
     for index in range(rounds + WARM_UP):
@@ -100,7 +97,9 @@ def profile(network: Quantized, rounds: int, flags: tuple[str, ...] = ()) -> dic
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("networks", nargs="*", default=BUNDLED)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--profile", type=int, default=0, metavar="N")
@@ -127,7 +126,11 @@ def main() -> None:
             for (kernel, layer), spent in sorted(found.items(), key=lambda i: -i[1])[: asked.profile]:
                 print(f"    {spent:7.3f} ms  {kernel:20} {layer}")
     if asked.json:
-        about = {"machine": platform.machine(), "onnxruntime": onnxruntime.__version__, "compiler": compiler()}
+        about = {
+            "machine": platform.machine(),
+            "onnxruntime": onnxruntime.__version__,
+            "compiler": compiler(),
+        }
         asked.json.write_text(json.dumps({**about, "flags": flags, "networks": rows}, indent=1) + "\n")
 
 

@@ -23,10 +23,10 @@ MOST_LAYERS = 10
 @model_options
 @click.option(
     "--target",
-    type=click.Choice(["full_precision", "fp_optimized", "emulator"]),
+    type=click.Choice(["full_precision", "fp_optimized", "emulator", "native"]),
     default="full_precision",
     show_default=True,
-    help="What runs: the float network, that after the passes of --har, or the integers of --har.",
+    help="What runs: the float network, that after the passes of --har, its integers, or its compiled C code.",
 )
 @click.option("--data-path", type=INPUT_PATH, help="Labelled images (default: the network's own test set).")
 @click.option("--data-count", type=COUNT, help="Only the first so many of them.")
@@ -129,7 +129,7 @@ def _label(result: EvalResult) -> str:
     if result.target == "fp_optimized":
         return "optimized (float)"
     bits = re.fullmatch(r"a(\d+)_w\1", result.precision)
-    return f"{bits[1]}-bit (emulator)" if bits else f"{result.precision} (emulator)"
+    return f"{f'{bits[1]}-bit' if bits else result.precision} ({result.target})"
 
 
 def _cells(metrics: list[str], values: Mapping[str, float], bounds: Mapping[str, Any]) -> list[str]:

@@ -82,7 +82,7 @@ def model_options(function: F) -> F:
             model=model,
             ckpt=ckpt,
             yaml=yaml,
-            har=har,
+            har=har and archive_in(har),
             start_nodes=node_names(start_node_names),
             end_nodes=node_names(end_node_names),
             offline=offline,
@@ -94,13 +94,23 @@ def model_options(function: F) -> F:
         image_options,
         offline_option,
         node_options,
-        click.option("--har", type=INPUT_FILE, help="Go on from this archive."),
+        click.option("--har", type=INPUT_PATH, help="Go on from this archive, or from that in this compiled folder."),
         click.option("--yaml", type=INPUT_FILE, help="Network configuration of your own."),
         click.option("--ckpt", type=INPUT_FILE, help="ONNX file to take instead of the zoo's."),
         click.argument("model", type=NetworkName(), required=False),
     ):
         with_ref = decorate(with_ref)
     return with_ref  # type: ignore[return-value]
+
+
+def archive_in(path: Path) -> Path:
+    """The archive itself, or the one that `mz compile` wrote into the folder `path`."""
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob("*_compiled.har"))
+    if len(found) != 1:
+        raise click.UsageError(f"{path}: a folder with {len(found)} compiled archives: name an archive by --har")
+    return found[0]
 
 
 class Numbers(click.ParamType):

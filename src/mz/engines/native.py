@@ -58,7 +58,9 @@ class NativeSession:
     name = "native"
     notes: tuple[str, ...] = ()
 
-    def __init__(self, files: Mapping[str, bytes], network: str, threads: int = 0, flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self, files: Mapping[str, bytes], network: str, threads: int = 0, flags: Sequence[str] = ()
+    ) -> None:
         """files: what the C target emitted, by name. network: whose `<network>.h` is run; the files may hold several.
 
         flags: options of the compiler beyond the usual. Raises UserError where there is no compiler, it refuses the

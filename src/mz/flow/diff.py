@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,15 @@ import numpy as np
 from mz import archive as har
 from mz import data, tasks
 from mz.archive import Archive
+from mz.compiler.emitters import c99
 from mz.emulator import NumpySession
 from mz.engines.artefact import ArtefactSession
 from mz.engines.compare import Comparison, Difference
 from mz.engines.integer_ort import IntegerOrtSession
+from mz.engines.native import NativeSession
 from mz.errors import UserError
 from mz.flow.evaluate import batch_size
+from mz.flow.native import c_files, compiled_c_session
 from mz.flow.networks import configuration, only_input
 from mz.flow.options import ModelRef, Note, Progress, no_note, no_progress
 from mz.optimize import device_input
@@ -62,10 +66,22 @@ def _open_artefact(archive: Archive, taps: Iterable[str]) -> Session:
     return ArtefactSession(model, archive.working_graph, archive.working_params, archive.quantization, taps)
 
 
+def _open_native(archive: Archive, taps: Iterable[str]) -> Session:
+    """C code made anew, in which the layers of `taps` are outputs; without any, that of the archive if it has some."""
+    if not taps and c_files(archive.artefacts):
+        return compiled_c_session(archive)
+    assert archive.quantization is not None
+    graph = archive.working_graph
+    graph = dataclasses.replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *taps))))
+    files = c99.emit(archive.name, graph, archive.working_params, archive.quantization)
+    return NativeSession(files, archive.name)
+
+
 ENGINES: dict[str, Opener] = {
     "numpy": _open_numpy,
     "onnxruntime": _open_onnxruntime,
     "artefact": _open_artefact,
+    "native": _open_native,
 }
 """By name: opens an archive's integers, with the tensors of `taps` beside its outputs."""
 

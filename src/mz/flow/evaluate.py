@@ -18,6 +18,7 @@ from mz.engines.float_ort import FloatSession, HostSession
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.errors import UserError
 from mz.flow.layer_dump import LayerDump
+from mz.flow.native import compiled_c_session
 from mz.flow.networks import configuration, load, only_input
 from mz.flow.options import EvalOptions, EvalResult, ModelRef, Note, Progress, no_note, no_progress
 from mz.flow.visualize import Gallery
@@ -43,19 +44,22 @@ def evaluate(
 ) -> EvalResult:
     """Runs the network over its data set.
 
-    Target `full_precision` runs the float network; `fp_optimized` runs what full-precision passes made of it and
-    `emulator` the integers of an archive, both with the float network beside them. Raises UserError where the archive
-    holds no such network, data are missing, or engines differ.
+    Target `full_precision` runs the float network; with it beside them, `fp_optimized` runs what full-precision passes
+    made of it, `emulator` the integers of an archive and `native` the C code of a compiled one. Raises UserError where the archive holds no such network, data are missing, or engines differ.
     """
     archive = load(ref, note=note, progress=progress)
     config = configuration(archive, ref)
     task = tasks.load(config)
     dataset = data.open_evaluation(config, options.data_path, options.data_count)
     feed = only_input(archive.graph)
-    emulated = options.target == "emulator"
+    emulated = options.target in ("emulator", "native")
     optimized = _optimized(archive) if options.target == "fp_optimized" else None
     if optimized and options.dump_layers:
         raise UserError("--dump-layers writes the layers of --target full_precision or emulator")
+    if options.target == "native" and (options.dump_layers or options.engine != "auto"):
+        raise UserError(
+            "--target native runs C code that gives outputs alone: leave --engine and --dump-layers out"
+        )
     dump = LayerDump(options.dump_layers, archive, emulated) if options.dump_layers else None
     taps = dump.layers if dump else ()
     reference = FloatSession(archive.graph, archive.params, () if emulated else taps)
@@ -209,8 +213,8 @@ class Quantized:
         if comparison.differing:
             raise UserError(
                 f"{self.graph.name}: {comparison.differing} of {comparison.integers} output integers from the "
-                f"{self.session.name} engine differ from the numpy emulator's on this processor: use --engine numpy, "
-                "and find the layer by mz diff --engines numpy,onnxruntime"
+                f"{self.session.name} engine differ from the numpy emulator's on this processor: use --target emulator "
+                f"--engine numpy, and find the layer by mz diff --engines numpy,{self.session.name}"
             )
 
 
@@ -226,7 +230,11 @@ def _quantized(
     if options.engine == "numpy":
         judge = NumpySession(graph, params, quantization, taps, saturation=saturation)
         return Quantized(graph, params, quantization, judge, host)
-    session = IntegerOrtSession(graph, params, quantization, taps)
+    session: IntegerSession
+    if options.target == "native":
+        session = compiled_c_session(archive)
+    else:
+        session = IntegerOrtSession(graph, params, quantization, taps)
     counter = NumpySession(graph, params, quantization, saturation=saturation) if saturation else None
     return Quantized(graph, params, quantization, session, host, counter)
 
@@ -234,7 +242,7 @@ def _quantized(
 def _saturation(archive: Archive, options: EvalOptions) -> Saturation | None:
     if not options.saturation:
         return None
-    if options.target != "emulator":
+    if options.target not in ("emulator", "native"):
         raise UserError("--saturation counts clipped integers: it needs --target emulator")
     return Saturation(archive.quantization or Quantization())
 
@@ -252,8 +260,13 @@ def _counted(graph: Graph, saturation: Saturation | None) -> dict[str, dict[str,
 def _header(archive: Archive, quantized: Quantized | Optimized | None, engine: str) -> str:
     if not isinstance(quantized, Quantized):
         return f"{archive.name} | float32{' after full-precision passes' if quantized else ''} | {engine}"
-    proof = "" if engine == "numpy" else " integer engine, first batch identical to numpy"
-    return f"{archive.name} | {archive.hw_arch} {quantized.precision} | emulator: {engine}{proof}"
+    road = "C code" if engine == "native" else f"emulator: {engine}"
+    proof = (
+        ""
+        if engine == "numpy"
+        else f"{'' if engine == 'native' else ' integer engine'}, first batch identical to numpy"
+    )
+    return f"{archive.name} | {archive.hw_arch} {quantized.precision} | {road}{proof}"
 
 
 def _precision(quantization: Quantization) -> str:

@@ -12,12 +12,12 @@ import numpy as np
 
 from mz import data, tasks
 from mz.archive import Archive
-from mz.compiler.emitters import C_FOLDER
 from mz.emulator import NumpySession
 from mz.engines.artefact import ArtefactSession, QdqSession
 from mz.engines.compare import Comparison
 from mz.engines.native import NativeSession
 from mz.errors import UserError
+from mz.flow.native import c_files
 from mz.flow.networks import configuration, only_input
 from mz.flow.options import ModelRef, Progress
 from mz.graph import TensorQuant
@@ -147,13 +147,6 @@ def _qdq_trial(archive: Archive, files: Mapping[str, bytes]) -> Trial:
 def _c_trial(archive: Archive, files: Mapping[str, bytes]) -> Trial:
     session = NativeSession(c_files(files), archive.name)
     return ExactTrial(f"{archive.name}.c", session.run)
-
-
-def c_files(artefacts: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The C target's files among artefacts, by name."""
-    return {
-        path.removeprefix(C_FOLDER): content for path, content in artefacts.items() if path.startswith(C_FOLDER)
-    }
 
 
 TRIALS: dict[str, Callable[[Archive, Mapping[str, bytes]], Trial]] = {

@@ -50,7 +50,9 @@ def merged(loops: Sequence[Loop]) -> list[Loop]:
         else:
             kept.append(loop)
     if len(kept) > MAX_RANK:
-        raise UserError(f"it moves integers along {len(kept)} axes, and the C target takes at most {MAX_RANK}")
+        raise UserError(
+            f"it moves integers along {len(kept)} axes, and the C target takes at most {MAX_RANK}"
+        )
     return kept or [(1, *(1 for _ in loops[0][1:]))] if loops else [(1, 1, 1)]
 
 
@@ -74,7 +76,7 @@ def split_strides(shape: Shape, factors: Sequence[int]) -> list[int]:
     found: list[int] = []
     place = 0
     for size, step in zip(shape, strides(shape), strict=True):
-        parts = []
+        parts: list[int] = []
         while math.prod(parts) < size:
             parts.append(factors[place])
             place += 1

@@ -63,7 +63,7 @@ def packed_blocks(kernel: np.ndarray) -> np.ndarray:
 
 
 def packed_bits(weights: np.ndarray, bits: int) -> np.ndarray:
-    """A row of weights as bytes of the file: int16, int8, or for 4 bits uint8 with two in each, the first in the low half."""
+    """A row of weights as int16, int8, or for 4 bits uint8 with two in each, the first in the low half."""
     if bits > 4:
         return weights.astype(np.int16 if bits > 8 else np.int8)
     halves = np.pad(weights, (0, weights.size % 2)).astype(np.int16) + 8
@@ -107,7 +107,7 @@ def _row_geometry(rows: int, inputs: int, outputs: int) -> dict[str, Any]:
 
 
 def _dense(context: Context, layer: Dense, c: LinearConstants) -> Part:
-    """A dense layer is a convolution of a row of pixels; of a map, whose last axis is not innermost, by way of copies."""
+    """A convolution of a row of pixels; of a map, whose last axis is not innermost, by way of copies."""
     part = Part(context)
     (shape,) = context.shapes
     kernel = grouped_kernel(layer, c.kernel)

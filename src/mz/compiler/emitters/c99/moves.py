@@ -86,9 +86,7 @@ def reshape(context: Context, c: MoveConstants) -> Part:
 def row_by_row(part: Part, suffix: str, shape: Shape, bits: int, x: str, y: str, *, out: bool) -> None:
     """Enters the copy of a map into rows (its last axis innermost), or with `out` back."""
     flat = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    loops = list(
-        zip(shape, *((flat, strides(shape)) if out else (strides(shape), flat)), strict=True)
-    )
+    loops = list(zip(shape, *((flat, strides(shape)) if out else (strides(shape), flat)), strict=True))
     _move(part, suffix, _outermost_first(loops), 0, 0, x, y, bits)
 
 
@@ -98,7 +96,14 @@ def _outermost_first(loops: Sequence[Loop]) -> list[Loop]:
 
 
 def _move(
-    part: Part, suffix: str, loops: Sequence[Loop], first_from: int, first_to: int, x: str, y: str, bits: int = 0
+    part: Part,
+    suffix: str,
+    loops: Sequence[Loop],
+    first_from: int,
+    first_to: int,
+    x: str,
+    y: str,
+    bits: int = 0,
 ) -> None:
     ordered = merged(loops)
     sizes, source, target = zip(*ordered, strict=True)

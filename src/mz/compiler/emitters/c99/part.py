@@ -61,7 +61,9 @@ class Part:
         self.arrays[name] = values
         return name
 
-    def call(self, function: str, kind: str, suffix: str, fields: Mapping[str, object], *operands: str) -> None:
+    def call(
+        self, function: str, kind: str, suffix: str, fields: Mapping[str, object], *operands: str
+    ) -> None:
         """Enters a struct of type `kind`, and the call of `function` with it and `operands`."""
         name = f"{self.context.name}_{suffix}"
         self.structs.append(struct(kind, name, fields))

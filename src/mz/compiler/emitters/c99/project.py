@@ -13,8 +13,13 @@ from mz.compiler.memory_plan import MemoryPlan, plan_memory
 from mz.errors import UserError
 from mz.graph import Graph, Params, Quantization
 
+
 def emit(
-    name: str, graph: Graph, params: Params, quantization: Quantization, metadata: Mapping[str, str] | None = None
+    name: str,
+    graph: Graph,
+    params: Params,
+    quantization: Quantization,
+    metadata: Mapping[str, str] | None = None,
 ) -> dict[str, bytes]:
     """Files by name, those of the network begin with `name`. The same graph gives the same bytes.
 
@@ -25,7 +30,9 @@ def emit(
     inside = [layer for layer in graph.layers if not layer.host]
     for layer in inside:
         if len(layer.shape) > MAX_RANK:
-            raise UserError(f"layer {layer.name}: {len(layer.shape)} axes, and the C target takes at most {MAX_RANK}")
+            raise UserError(
+                f"layer {layer.name}: {len(layer.shape)} axes, and the C target takes at most {MAX_RANK}"
+            )
     names = unique_c_names(layer.name for layer in inside)
     parts = {
         layer.name: lower(Context(graph, quantization, layer, names[layer.name], prefix), params)
@@ -108,7 +115,10 @@ def _tensor(graph: Graph, quantization: Quantization, plan: MemoryPlan, name: st
 def _tensor_comment(graph: Graph, quantization: Quantization) -> str:
     """The inputs and outputs for the reader of the header."""
     lines = []
-    groups = (("input", [layer.name for layer in graph.inputs]), ("output", list(graph.accelerator_outputs())))
+    groups = (
+        ("input", [layer.name for layer in graph.inputs]),
+        ("output", list(graph.accelerator_outputs())),
+    )
     for kind, names in groups:
         for name in names:
             tensor, shape = quantization.tensors[name], graph[name].shape
@@ -136,7 +146,9 @@ def _definitions(parts: dict[str, Part], words: dict[str, str]) -> str:
 
 def _files(folder: str) -> list[str]:
     """The plain files of one of this package's folders, by name."""
-    return sorted(entry.name for entry in resources.files(__package__).joinpath(folder).iterdir() if entry.is_file())
+    return sorted(
+        entry.name for entry in resources.files(__package__).joinpath(folder).iterdir() if entry.is_file()
+    )
 
 
 def _read(folder: str, name: str) -> str:
