@@ -28,7 +28,7 @@ import onnxruntime
 sys.path.insert(0, str(Path(__file__).parent))
 from emulator import BUNDLED, noise, open_network
 from mz.compiler.emitters import c99, onnx
-from mz.engines.native import NativeSession, build, compiler
+from mz.engines.native import build, compiler, open_native
 from mz.flow.evaluate import Quantized
 
 WARM_UP = 5
@@ -46,7 +46,7 @@ def onnxruntime_run(network: Quantized, feeds: Mapping[str, np.ndarray]) -> Call
 def measure(network: Quantized, rounds: int, flags: tuple[str, ...] = ()) -> dict[str, Any]:
     graph, params, quantization = network.graph, network.params, network.quantization
     files = c99.emit(graph.name, graph, params, quantization)
-    session = NativeSession(files, graph.name, threads=1, flags=flags)
+    session = open_native(files, graph.name, threads=1, flags=flags)
     feeds = noise(graph, 1)
     theirs, ours = onnxruntime_run(network, feeds), lambda: session.run(feeds)
     names = list(ours())
@@ -86,7 +86,7 @@ def profile(network: Quantized, rounds: int, flags: tuple[str, ...] = ()) -> dic
         f"double mz_times[{len(calls) + 1}];\n"
     )
     files[f"{graph.name}.c"] = (clock + source[:begin] + body + source[end:]).encode()
-    session = NativeSession(files, graph.name, threads=1, flags=flags)
+    session = open_native(files, graph.name, threads=1, flags=flags)
     times = (ctypes.c_double * (len(calls) + 1)).in_dll(ctypes.CDLL(str(build(files, flags))), "mz_times")
     feeds = noise(graph, 1)
     least = np.full(len(calls), np.inf)

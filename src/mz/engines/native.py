@@ -58,18 +58,13 @@ class NativeSession:
     name = "native"
     notes: tuple[str, ...] = ()
 
-    def __init__(
-        self, files: Mapping[str, bytes], network: str, threads: int = 0, flags: Sequence[str] = ()
-    ) -> None:
-        """files: what the C target emitted, by name. network: whose `<network>.h` is run; the files may hold several.
+    def __init__(self, path: Path, symbol: str, threads: int = 0) -> None:
+        """path: a shared library that `build` made. symbol: the network's, as its header has it; there may be several.
 
-        flags: options of the compiler beyond the usual. Raises UserError where there is no compiler, it refuses the
-        sources, or the program's arithmetic is not as it must be.
+        Raises UserError where the library's arithmetic is not as it must be.
         """
-        library = ctypes.CDLL(str(build(files, flags)))
-        symbol = re.search(rb"extern const mz_model (\w+);", files[f"{network}.h"])
-        assert symbol is not None
-        self._model = _Model.in_dll(library, symbol[1].decode())
+        library = ctypes.CDLL(str(path))
+        self._model = _Model.in_dll(library, symbol)
         self._quantize = library.mz_quantize
         self._quantize.argtypes = (ctypes.POINTER(_Tensor), ctypes.c_void_p, ctypes.c_void_p)
         self._quantize.restype = None
@@ -123,6 +118,19 @@ class NativeSession:
         self._model.run(arena.ctypes.data)
 
 
+def open_native(
+    files: Mapping[str, bytes], network: str, threads: int = 0, flags: Sequence[str] = ()
+) -> NativeSession:
+    """The files that the C target emitted for a network, by name, built and ready to run.
+
+    flags: options of the compiler beyond the usual. Raises UserError where there is no compiler, it refuses the sources,
+    or the program's arithmetic is not as it must be.
+    """
+    found = re.search(rb"extern const mz_model (\w+);", files[f"{network}.h"])
+    assert found is not None, f"{network}.h declares no network"
+    return NativeSession(build(files, flags), found[1].decode(), threads)
+
+
 def compiler() -> list[str]:
     """The C compiler's command: $CC, else the first of cc, gcc and clang. Raises UserError where there is none."""
     if given := os.environ.get("CC"):
@@ -146,17 +154,17 @@ def build(files: Mapping[str, bytes], flags: Sequence[str] = ()) -> Path:
     """
     command = [*compiler(), *FLAGS, *_tuning(tuple(compiler())), *flags]
     folder = _folder()
-    headers = {name: content for name, content in files.items() if name.endswith(".h")}
+    included = {name: content for name, content in files.items() if not name.endswith(".c")}
     sources = [name for name in sorted(files) if name.endswith(".c") and name != "main.c"]
-    place = folder / _digest([name.encode() + headers[name] for name in sorted(headers)])
+    place = folder / _digest([name.encode() + included[name] for name in sorted(included)])
     place.mkdir(exist_ok=True)
     for name, content in files.items():
         (place / name).write_bytes(content)
-    seen = [name for name in sorted(headers) if name.startswith("mz")]
+    seen = [name for name in sorted(included) if name.startswith("mz") and name.endswith(".h")]
 
     def compiled(name: str) -> Path:
-        own = seen if name.startswith("mz_") else sorted(headers)
-        key = _digest([" ".join(command).encode(), files[name], *(headers[header] for header in own)])
+        own = seen if name.startswith("mz_") else sorted(included)
+        key = _digest([" ".join(command).encode(), files[name], *(included[header] for header in own)])
         target = folder / f"{key}.o"
         if not target.exists():
             _call([*command, "-c", str(place / name), "-o", str(target)])

@@ -18,7 +18,7 @@ from mz.emulator import NumpySession
 from mz.engines.artefact import ArtefactSession
 from mz.engines.compare import Comparison, Difference
 from mz.engines.integer_ort import IntegerOrtSession
-from mz.engines.native import NativeSession
+from mz.engines.native import open_native
 from mz.errors import UserError
 from mz.flow.evaluate import batch_size
 from mz.flow.native import c_files, compiled_c_session
@@ -74,7 +74,7 @@ def _open_native(archive: Archive, taps: Iterable[str]) -> Session:
     graph = archive.working_graph
     graph = dataclasses.replace(graph, outputs=tuple(dict.fromkeys((*graph.outputs, *taps))))
     files = c99.emit(archive.name, graph, archive.working_params, archive.quantization)
-    return NativeSession(files, archive.name)
+    return open_native(files, archive.name)
 
 
 ENGINES: dict[str, Opener] = {

@@ -45,7 +45,8 @@ def evaluate(
     """Runs the network over its data set.
 
     Target `full_precision` runs the float network; with it beside them, `fp_optimized` runs what full-precision passes
-    made of it, `emulator` the integers of an archive and `native` the C code of a compiled one. Raises UserError where the archive holds no such network, data are missing, or engines differ.
+    made of it, `emulator` the integers of an archive and `native` the C code of a compiled one. Raises UserError where
+    the archive holds no such network, data are missing, or engines differ.
     """
     archive = load(ref, note=note, progress=progress)
     config = configuration(archive, ref)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mz.archive import Archive
 from mz.compiler.emitters import C_FOLDER
-from mz.engines.native import NativeSession
+from mz.engines.native import NativeSession, open_native
 from mz.errors import UserError
 
 
@@ -27,4 +27,4 @@ def compiled_c_session(archive: Archive) -> NativeSession:
             f"{archive.name}: the archive (state {archive.state}) holds no C code: run `mz compile --emit c` and give "
             f"{archive.name}_compiled.har by --har"
         )
-    return NativeSession(files, archive.name)
+    return open_native(files, archive.name)

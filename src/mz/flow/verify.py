@@ -15,7 +15,7 @@ from mz.archive import Archive
 from mz.emulator import NumpySession
 from mz.engines.artefact import ArtefactSession, QdqSession
 from mz.engines.compare import Comparison
-from mz.engines.native import NativeSession
+from mz.engines.native import open_native
 from mz.errors import UserError
 from mz.flow.native import c_files
 from mz.flow.networks import configuration, only_input
@@ -145,7 +145,7 @@ def _qdq_trial(archive: Archive, files: Mapping[str, bytes]) -> Trial:
 
 
 def _c_trial(archive: Archive, files: Mapping[str, bytes]) -> Trial:
-    session = NativeSession(c_files(files), archive.name)
+    session = open_native(c_files(files), archive.name)
     return ExactTrial(f"{archive.name}.c", session.run)
 
 

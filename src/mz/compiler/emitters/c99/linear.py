@@ -16,8 +16,10 @@ from mz.graph import Conv, Deconv, Dense
 
 CHANNELS = 16
 """Channels that the innermost step takes at once: MZ_CHANNELS of mz_dot.h."""
-_COLUMNS_BYTES = 8 << 10
-"""What gathered windows may take: more pixels at a time only spare reading weights again."""
+_COLUMNS_BYTES = 1 << 10
+"""What gathered windows may take: more pixels at a time hardly pay, as they only spare reading weights again ..."""
+_PREPARED_COLUMNS_BYTES = 8 << 10
+"""... unless weights are unpacked for them each time."""
 _PIXELS_BYTES = 16 << 10
 """What pixels that are read where they lie may take at a time, so that they stay in the nearest cache."""
 _MOST_PIXELS = 64
@@ -149,7 +151,8 @@ def _conv(
         tile = pixels if panel else min(pixels, _pixels(_PIXELS_BYTES, row))
         part.scratch += row * CHANNELS if panel else 0
     else:
-        tile = min(pixels, _pixels(_COLUMNS_BYTES, row), _MOST_PIXELS)
+        limit = _PREPARED_COLUMNS_BYTES if panel and group_out > CHANNELS else _COLUMNS_BYTES
+        tile = min(pixels, _pixels(limit, row), _MOST_PIXELS)
         part.scratch += tile * row + (row * CHANNELS if panel else 0)
     fields = geometry | {
         "zero_in": c.zero_in,

@@ -1,5 +1,5 @@
 /* The innermost step of a convolution: up to four pixels times sixteen channels. All forms below give the same integers,
- * as sums of integers do not depend on their order; the plain one says what is computed. */
+ * as sums of integers do not depend on their order; the plain one (the only one with MZ_PLAIN) says what is computed. */
 #ifndef MZ_DOT_H
 #define MZ_DOT_H
 
@@ -9,7 +9,7 @@
 #define MZ_CHANNELS 16
 #define MZ_PIXELS 4
 
-#if defined(__SSE2__)
+#if defined(__SSE2__) && !defined(MZ_PLAIN)
 #include <immintrin.h>
 
 static inline int32_t mz_four_bytes(const uint8_t *x)
@@ -20,7 +20,7 @@ static inline int32_t mz_four_bytes(const uint8_t *x)
 }
 #endif
 
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) && !defined(MZ_PLAIN)
 static inline void mz_dot_one(const uint8_t *x, const int8_t *weights, int32_t quads, int32_t *sums)
 {
     __m512i sum = _mm512_loadu_si512(sums);
@@ -49,7 +49,7 @@ static inline void mz_dot_four(const uint8_t *x, int32_t pitch, const int8_t *we
     _mm512_storeu_si512(sums + 48, sum3);
 }
 
-#elif defined(__AVX2__)
+#elif defined(__AVX2__) && !defined(MZ_PLAIN)
 /* Four bytes as 16-bit numbers, four times over. */
 static inline __m256i mz_spread(const uint8_t *x)
 {
@@ -115,7 +115,7 @@ static inline void mz_dot_four(const uint8_t *x, int32_t pitch, const int8_t *we
     mz_dot_two(x + 2 * pitch, pitch, weights, quads, sums + 32);
 }
 
-#elif defined(__SSE2__)
+#elif defined(__SSE2__) && !defined(MZ_PLAIN)
 /* Four bytes as 16-bit numbers, twice. */
 static inline __m128i mz_spread(const uint8_t *x)
 {
