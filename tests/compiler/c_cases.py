@@ -34,6 +34,11 @@ def draw(kind: str, count: int) -> list[Case]:
 
 def library(cases: Sequence[Case], flags: Sequence[str] = ()) -> Path:
     """A shared library with the network `case<i>_model` for every case."""
+    return build(sources(cases), flags)
+
+
+def sources(cases: Sequence[Case]) -> dict[str, bytes]:
+    """Files by name; `cases.c` takes in every network's own."""
     files: dict[str, bytes] = {}
     unit = []
     for index, case in enumerate(cases):
@@ -47,7 +52,7 @@ def library(cases: Sequence[Case], flags: Sequence[str] = ()) -> Path:
         unit += [f'#include "{name}_constants.c.inc"', f'#include "{name}.c.inc"']
         unit += [f"#undef {local}" for local in LOCAL_NAMES]
     files["cases.c"] = "\n".join(unit).encode() + b"\n"
-    return build(files, flags)
+    return files
 
 
 def with_layer_named(case: Case, name: str):

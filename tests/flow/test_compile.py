@@ -28,7 +28,7 @@ def mcu_har(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_bundled_network_fits_the_microcontroller(mcu_har: Path, tmp_path: Path):
-    result = flow.compile_model(ModelRef(har=mcu_har), out=tmp_path / "out", verify=True)
+    result = flow.compile_model(ModelRef(har=mcu_har), out=tmp_path / "out")
     memory, found = result.plan["memory_plan"], result.plan["estimate"]
     assert (
         memory["arena_bytes"] == memory["lower_bound"] <= memory["ram_limit_bytes"] == 512 * 1024 - 16 * 1024
@@ -61,7 +61,9 @@ def test_constants_are_an_artefact_that_unpacks_to_the_archives_integers(mcu_har
 
 
 def test_both_forms_are_tried_and_the_verdict_tells_which_is_exact(mcu_har: Path, tmp_path: Path):
-    result = flow.compile_model(ModelRef(har=mcu_har), out=tmp_path / "out", verify=True)
+    result = flow.compile_model(
+        ModelRef(har=mcu_har), out=tmp_path / "out", emit=("onnx", "qdq"), verify=True
+    )
     verdict = result.verify
     assert verdict is not None and verdict["images"] == 64
     exact, near = verdict["forms"]["onnx"], verdict["forms"]["qdq"]
@@ -83,8 +85,8 @@ def test_forms_can_be_chosen_and_say_where_they_come_from(mcu_har: Path, tmp_pat
 
 def test_an_unknown_form_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("mz.flow.compile.optimize", None)
-    with pytest.raises(UserError, match="--emit c: hw_arch mz8 has the forms onnx, qdq"):
-        flow.compile_model(ModelRef(model="resnet8_fashion"), out=tmp_path / "out", emit=("c",))
+    with pytest.raises(UserError, match="--emit tflite: hw_arch mz8 has the forms onnx, qdq, c"):
+        flow.compile_model(ModelRef(model="resnet8_fashion"), out=tmp_path / "out", emit=("tflite",))
     assert not (tmp_path / "out").exists()
 
 
@@ -141,5 +143,5 @@ def test_a_differing_integer_is_refused_and_named(
 
     monkeypatch.setitem(verify.TRIALS, "onnx", wrong)
     with pytest.raises(UserError, match=r"resnet8_fashion\.onnx: 640 of 640 output integers differ"):
-        flow.compile_model(ModelRef(har=mcu_har), out=tmp_path / "out", verify=True)
+        flow.compile_model(ModelRef(har=mcu_har), out=tmp_path / "out", emit=("onnx",), verify=True)
     assert not (tmp_path / "out").exists()

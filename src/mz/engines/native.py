@@ -142,17 +142,19 @@ def compiler() -> list[str]:
         if shutil.which(name):
             return [name]
     raise UserError(
-        "the native target needs a C compiler, and there is neither cc, gcc nor clang: install one (Debian: "
-        "apt-get install gcc) or set CC; --target emulator computes the same integers without"
+        "the C target needs a C compiler to run, and there is neither cc, gcc nor clang: install one (Debian: apt-get "
+        "install gcc) or set CC; without one, mz eval --target emulator gives the same integers, and mz compile --verify "
+        "--emit onnx leaves the C code out"
     )
 
 
 def build(files: Mapping[str, bytes], flags: Sequence[str] = ()) -> Path:
-    """A shared library of all C files but main.c. What was built before in this process is taken again.
+    """A shared library of all C files but main.c, with $CFLAGS. What was built before in this process is taken again.
 
     Raises UserError with the compiler's own words where it refuses.
     """
-    command = [*compiler(), *FLAGS, *_tuning(tuple(compiler())), *flags]
+    own = shlex.split(os.environ.get("CFLAGS", ""))
+    command = [*compiler(), *FLAGS, *_tuning(tuple(compiler())), *own, *flags]
     folder = _folder()
     included = {name: content for name, content in files.items() if not name.endswith(".c")}
     sources = [name for name in sorted(files) if name.endswith(".c") and name != "main.c"]
@@ -163,8 +165,8 @@ def build(files: Mapping[str, bytes], flags: Sequence[str] = ()) -> Path:
     seen = [name for name in sorted(included) if name.startswith("mz") and name.endswith(".h")]
 
     def compiled(name: str) -> Path:
-        own = seen if name.startswith("mz_") else sorted(included)
-        key = _digest([" ".join(command).encode(), files[name], *(included[header] for header in own)])
+        read = seen if name.startswith("mz_") else sorted(included)
+        key = _digest([" ".join(command).encode(), files[name], *(included[header] for header in read)])
         target = folder / f"{key}.o"
         if not target.exists():
             _call([*command, "-c", str(place / name), "-o", str(target)])
