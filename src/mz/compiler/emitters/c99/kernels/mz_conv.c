@@ -72,45 +72,48 @@ static void prepare(const mz_conv *layer, const uint8_t *weights, int32_t quads,
     }
 }
 
-/* `width` of sixteen sums, requantized, to place `place` of y. */
-static void finish(const mz_conv *layer, const int32_t *sums, const float *multiplier, int32_t width, void *y,
-                   int32_t place)
+/* Sums of `pixels` times sixteen channels, requantized; the first `width` of each sixteen go to y, `pitch` apart. */
+static void finish(const mz_conv *layer, const int32_t *sums, const float *multiplier, int32_t pixels, int32_t width,
+                   void *y, int32_t pitch)
 {
     const mz_range range = layer->range;
-    int32_t c;
+    const int32_t count = pixels * MZ_CHANNELS;
+    int32_t i;
     if (layer->out_bits > 8) {
-        uint16_t values[MZ_CHANNELS];
-        for (c = 0; c < MZ_CHANNELS; c++)
-            values[c] = (uint16_t)mz_requantize((float)sums[c], multiplier[c], &range);
-        memcpy((uint16_t *)y + place, values, (size_t)width * sizeof values[0]);
+        uint16_t values[MZ_TILE];
+        for (i = 0; i < count; i++)
+            values[i] = (uint16_t)mz_requantize((float)sums[i], multiplier[i], &range);
+        for (i = 0; i < pixels; i++)
+            memcpy((uint16_t *)y + i * pitch, values + i * MZ_CHANNELS, (size_t)width * sizeof values[0]);
     } else {
-        uint8_t values[MZ_CHANNELS];
-        for (c = 0; c < MZ_CHANNELS; c++)
-            values[c] = (uint8_t)mz_requantize((float)sums[c], multiplier[c], &range);
-        if (width == MZ_CHANNELS)
-            memcpy((uint8_t *)y + place, values, MZ_CHANNELS);
-        else
-            memcpy((uint8_t *)y + place, values, (size_t)width);
+        uint8_t values[MZ_TILE];
+        for (i = 0; i < count; i++)
+            values[i] = (uint8_t)mz_requantize((float)sums[i], multiplier[i], &range);
+        for (i = 0; i < pixels; i++)
+            if (width == MZ_CHANNELS) /* a constant size is copied without a call */
+                memcpy((uint8_t *)y + i * pitch, values + i * MZ_CHANNELS, MZ_CHANNELS);
+            else
+                memcpy((uint8_t *)y + i * pitch, values + i * MZ_CHANNELS, (size_t)width);
     }
 }
 
-/* `count` pixels (rows of x) times up to sixteen channels, the first of them `channel`; `place`: of the first output. */
+/* `count` pixels (rows of x) times up to sixteen channels, the first of them `channel`; y: the first output. */
 static void block(const mz_conv *layer, const uint8_t *x, int32_t pitch, int32_t count, const int8_t *weights,
-                  int32_t quads, int32_t channel, int32_t width, void *y, int32_t place)
+                  int32_t quads, int32_t channel, int32_t width, void *y)
 {
     const int32_t channels = layer->groups * layer->group_out;
-    int32_t bias[MZ_CHANNELS] = {0}, sums[MZ_PIXELS * MZ_CHANNELS];
-    float multiplier[MZ_CHANNELS] = {0};
+    int32_t bias[MZ_TILE] = {0}, sums[MZ_TILE];
+    float multiplier[MZ_TILE] = {0};
     int32_t first, pixel;
-    memcpy(bias, (const int32_t *)layer->bias + channel, (size_t)width * sizeof bias[0]);
-    memcpy(multiplier, layer->multiplier + channel, (size_t)width * sizeof multiplier[0]);
+    for (pixel = 0; pixel < MZ_PIXELS; pixel++) {
+        memcpy(bias + pixel * MZ_CHANNELS, (const int32_t *)layer->bias + channel, (size_t)width * sizeof bias[0]);
+        memcpy(multiplier + pixel * MZ_CHANNELS, layer->multiplier + channel, (size_t)width * sizeof multiplier[0]);
+    }
     for (first = 0; first < count; first += MZ_PIXELS) {
         const int32_t pixels = count - first < MZ_PIXELS ? count - first : MZ_PIXELS;
-        for (pixel = 0; pixel < pixels; pixel++)
-            memcpy(sums + pixel * MZ_CHANNELS, bias, sizeof bias);
+        memcpy(sums, bias, sizeof sums);
         mz_dot(x + first * pitch, pitch, pixels, weights, quads, sums);
-        for (pixel = 0; pixel < pixels; pixel++)
-            finish(layer, sums + pixel * MZ_CHANNELS, multiplier, width, y, place + (first + pixel) * channels);
+        finish(layer, sums, multiplier, pixels, width, mz_at_out(y, layer->out_bits, first * channels), channels);
     }
 }
 
@@ -139,7 +142,8 @@ void mz_conv_narrow(const mz_conv *layer, const uint8_t *x, void *y, uint8_t *sc
                     prepared = channel;
                     weights = panel;
                 }
-                block(layer, rows, pitch, count, weights, quads, index, width, y, first * channels + index);
+                block(layer, rows, pitch, count, weights, quads, index, width,
+                      mz_at_out(y, layer->out_bits, first * channels + index));
             }
         }
     }

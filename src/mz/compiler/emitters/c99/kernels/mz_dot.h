@@ -8,6 +8,7 @@
 
 #define MZ_CHANNELS 16
 #define MZ_PIXELS 4
+#define MZ_TILE (MZ_PIXELS * MZ_CHANNELS)
 
 #if defined(__SSE2__) && !defined(MZ_PLAIN)
 #include <immintrin.h>
