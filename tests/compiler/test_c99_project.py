@@ -18,6 +18,7 @@ from mz.compiler.emitters.c99 import emit
 from mz.compiler.emitters.c99.text import c_name, unique_c_names
 from mz.emulator import NumpySession
 from mz.engines.native import open_native
+from mz.graph import Activation, GlobalAvgPool, Graph, Input, Quantization, Reshape, TensorQuant
 
 NAME = "every-thing"
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Wvla", "-Werror")
@@ -71,9 +72,25 @@ def test_names_become_identifiers():
     assert list(unique_c_names(["a/b", "a.b", "a_b"]).values()) == ["a_b", "a_b_2", "a_b_3"]
 
 
+def with_a_view():
+    """A reshape that moves nothing, between a mean and an activation."""
+    tensor, other = TensorQuant(np.float32(0.1), 3, 8), TensorQuant(np.float32(0.1), 4, 8)
+    layers = (
+        Input(name="x", inputs=(), shape=(3, 4, 4)),
+        GlobalAvgPool(name="mean", inputs=("x",), shape=(3, 1, 1)),
+        Reshape(name="flat", inputs=("mean",), shape=(3,)),
+        Activation(name="fc2", inputs=("flat",), shape=(3,), function="sigmoid"),
+    )
+    tensors = {"x": tensor, "mean": other, "flat": other, "fc2": tensor}
+    return Graph("view", layers, ("fc2",)), {}, Quantization(tensors)
+
+
 @pytest.mark.parametrize("compiler", COMPILERS)
-def test_no_warnings(compiler, tmp_path):
-    folder = write(tmp_path, emit(NAME, *quantized("a8_w4")))
+@pytest.mark.parametrize("network", [lambda: quantized("a8_w4"), with_a_view], ids=["everything", "view"])
+def test_no_warnings(compiler, network, tmp_path):
+    files = emit(NAME, *network())
+    assert (b"mz_move_run" in files[f"{NAME}.c"]) == (network is not with_a_view)
+    folder = write(tmp_path, files)
     units = sorted(path.name for path in folder.glob("*.c"))
     run(compiler, "-std=c99", "-O1", *WARNINGS, "-c", *units, cwd=folder)
 
@@ -104,10 +121,10 @@ def test_cmake_builds_it(tmp_path):
     np.testing.assert_array_equal(example(folder, "build/every_thing_example", fresh), expected)
 
 
-def runs_with(flags: tuple[str, ...], folder: Path) -> bool:
-    """Whether this machine builds and runs a program with these flags."""
+def runs_with(compiler: str, flags: tuple[str, ...], folder: Path) -> bool:
+    """Whether this machine builds and runs a program with this compiler and these flags."""
     (folder / "empty.c").write_text('#include <stdio.h>\nint main(void) { return printf(""); }\n')
-    command = ["cc", *flags, "empty.c", "-o", "empty"]
+    command = [compiler, *flags, "empty.c", "-o", "empty"]
     built = subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
     return built and subprocess.run(["./empty"], cwd=folder, capture_output=True, check=False).returncode == 0
 
@@ -121,23 +138,25 @@ IN_32_BITS = ("-m32", "-msse2", "-mfpmath=sse")
 @pytest.mark.parametrize(
     "flags", [SANITIZED, (*SANITIZED, "-march=native"), IN_32_BITS, (*IN_32_BITS, *SANITIZED)], ids=" ".join
 )
-def test_sanitizers_and_32_bits(flags, precision, tmp_path):
-    if not runs_with(flags, tmp_path):
-        pytest.skip(f"no {' '.join(flags)} here")
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_sanitizers_and_32_bits(compiler, flags, precision, tmp_path):
+    if not runs_with(compiler, flags, tmp_path):
+        pytest.skip(f"no {compiler} {' '.join(flags)} here")
     graph, params, quantization = quantized(precision)
     folder = write(tmp_path, emit(NAME, graph, params, quantization))
     units = sorted(path.name for path in folder.glob("*.c") if path.name != "empty.c")
-    run("cc", "-std=c99", "-O2", "-ffp-contract=off", *flags, *units, "-o", "program", cwd=folder)
+    run(compiler, "-std=c99", "-O2", "-ffp-contract=off", *flags, *units, "-o", "program", cwd=folder)
     fresh = images(4, seed=2)
     expected = NumpySession(graph, params, quantization).run(fresh)["fc2"]
     np.testing.assert_array_equal(example(folder, "./program", fresh), expected)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("kind", CASES)
-def test_no_layer_leaves_its_arena(kind, tmp_path):
-    """Each network in an arena that is exactly as large as it says, under the address and undefined-behaviour sanitizers."""
-    if not runs_with(SANITIZED, tmp_path):
+def test_no_layer_leaves_its_arena(compiler, kind, tmp_path):
+    """Each network in an arena that is exactly as large as it says, under sanitizers."""
+    if not runs_with(compiler, SANITIZED, tmp_path):
         pytest.skip("no sanitizers here")
     cases = draw(kind, 60)
     folder = write(tmp_path, sources(cases))
@@ -157,7 +176,7 @@ def test_no_layer_leaves_its_arena(kind, tmp_path):
         "        }\n        models[i]->run(arena);\n        free(arena);\n    }\n    return 0;\n}\n"
     )
     units = [path.name for path in folder.glob("*.c") if path.name not in ("empty.c", "main.c")]
-    run("cc", "-std=c99", "-O1", "-march=native", *SANITIZED, *units, "-o", "arenas", cwd=folder)
+    run(compiler, "-std=c99", "-O1", "-march=native", *SANITIZED, *units, "-o", "arenas", cwd=folder)
     run("./arenas", cwd=folder)
 
 

@@ -159,7 +159,6 @@ def _conv(
         "in_bits": x_quant.bits,
         "out_bits": context.tensor.bits,
         "weight_bits": weight_bits,
-        "wide": int(wide),
         "tile": tile,
         "direct": int(direct),
         "weights": part.constant("weights", packed_bits(packed_blocks(kernel), weight_bits)),
@@ -167,7 +166,8 @@ def _conv(
         "multiplier": part.constant("multiplier", c.multiplier.astype(np.float32)),
         "range": output_range(c.low, c.high, c.zero_out),
     }
-    part.call("mz_conv_run", "mz_conv", "layer", fields, x, y, scratch)
+    function = "mz_conv_wide" if wide else "mz_conv_narrow"
+    part.call(function, "mz_conv", "layer", fields, x, y, scratch)
 
 
 def _pixels(limit: int, row: int) -> int:

@@ -68,8 +68,9 @@ def _program(
     graph: Graph, quantization: Quantization, parts: dict[str, Part], plan: MemoryPlan, words: dict[str, str]
 ) -> str:
     prefix = words["PREFIX"]
-    structs = "\n".join(text for name in plan.order if name in parts for text in parts[name].structs)
-    calls = [line for name in plan.order if name in parts for line in _calls(parts[name], plan)]
+    running = [parts[name] for name in plan.order if name in parts and not _stays(parts[name], plan)]
+    structs = "\n".join(text for part in running for text in part.structs)
+    calls = [line for part in running for line in _calls(part, plan)]
     inputs = [_tensor(graph, quantization, plan, layer.name) for layer in graph.inputs]
     outputs = [_tensor(graph, quantization, plan, name) for name in graph.accelerator_outputs()]
     return _filled("model.c.txt", words) + "\n".join(
@@ -91,15 +92,19 @@ def _program(
     )
 
 
+def _stays(part: Part, plan: MemoryPlan) -> bool:
+    """Whether the layer would copy its input to where that lies already."""
+    layer = part.context.layer
+    return part.copies and plan.offsets[layer.inputs[0]] == plan.offsets[layer.name]
+
+
 def _calls(part: Part, plan: MemoryPlan) -> list[str]:
-    """The layer's statements with addresses in place, after a comment; none where a copy would stay where it is."""
+    """The layer's statements with addresses in place."""
     layer = part.context.layer
     offsets = [plan.offsets[name] for name in layer.inputs]
-    if part.copies and offsets[0] == plan.offsets[layer.name]:
-        return []
     places = {f"x{index}": f"at + {offset}" for index, offset in enumerate(offsets)}
     places["y"] = f"at + {plan.offsets[layer.name]}"
-    places["s"] = f"at + {plan.scratch_offsets[layer.name]}" if part.scratch else "0"
+    places["s"] = f"at + {plan.scratch_offsets[layer.name]}" if part.scratch else "at"
     return [call.format(**places) for call in part.calls]
 
 

@@ -53,22 +53,21 @@ typedef struct {
 } mz_range;
 
 /* Convolution, transposed convolution, dense layer (a row of pixels, kernel 1 x 1).
- * tile: output pixels gathered at a time; direct: pixels are read where they lie. wide: 64-bit sums.
+ * tile: output pixels gathered at a time; direct: pixels are read where they lie.
  * weights: for each group, then each 16 of its channels (the last of them perhaps fewer), [inputs / 4][channels][4], where
  * inputs = kernel rows x kernel columns x channels in, filled up with zeros; 4-bit weights lie two to a byte, low half
- * first, + 8. bias: int32, or int64 where wide; with the input's zero point in it. */
+ * first, + 8. bias: with the input's zero point in it; int32, and int64 for the wide form, whose sums have 64 bits. */
 typedef struct {
     int32_t groups, group_in, group_out;
     int32_t in_rows, in_columns, out_rows, out_columns;
     int32_t kernel_rows, kernel_columns, stride_rows, stride_columns, dilation_rows, dilation_columns, top, left;
-    int32_t transposed, zero_in, in_bits, out_bits, weight_bits, wide, tile, direct;
+    int32_t transposed, zero_in, in_bits, out_bits, weight_bits, tile, direct;
     const void *weights;
     const void *bias;
     const float *multiplier;
     mz_range range;
 } mz_conv;
 
-void mz_conv_run(const mz_conv *layer, const void *x, void *y, void *scratch);
 void mz_conv_narrow(const mz_conv *layer, const uint8_t *x, void *y, uint8_t *scratch);
 void mz_conv_wide(const mz_conv *layer, const void *x, void *y, uint8_t *scratch);
 

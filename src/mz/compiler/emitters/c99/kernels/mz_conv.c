@@ -6,14 +6,6 @@
 #include "mz_dot.h"
 #include "mz_window.h"
 
-void mz_conv_run(const mz_conv *layer, const void *x, void *y, void *scratch)
-{
-    if (layer->wide)
-        mz_conv_wide(layer, x, y, (uint8_t *)scratch);
-    else
-        mz_conv_narrow(layer, (const uint8_t *)x, y, (uint8_t *)scratch);
-}
-
 /* One row of taps of one output pixel, input row `row` (-1: padding). Returns the end of what it wrote. */
 static uint8_t *gather_row(const mz_conv *layer, const uint8_t *x, int32_t row, int32_t out_column, uint8_t *to)
 {
