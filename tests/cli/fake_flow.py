@@ -86,7 +86,9 @@ def search(ref: Any, options: Any, goal: Any, har: Path | None, *, progress: Any
     _trouble(ref)
     lost = {"top1": {"value": 0.1, "low": -0.2, "high": 0.4}}
     tried = (
-        flow_options.Tried("level 0", lost=lost, precision="a8_w8", seconds=3.2, weight_bytes=77000, bit_operations=64),
+        flow_options.Tried(
+            "level 0", lost=lost, precision="a8_w8", seconds=3.2, weight_bytes=77000, bit_operations=64
+        ),
         flow_options.Tried("level 2", note="left out: PyTorch is not installed"),
     )
     path = har or Path("net.har")

@@ -119,12 +119,43 @@ def test_optimize_does_not_fall_back_unasked(tmp_path: Path) -> None:
 def test_a_search_tells_what_it_tried_and_by_its_exit_code_whether_one_holds(
     flow: list[tuple[str, Any]], tmp_path: Path
 ) -> None:
-    asked = ("optimize", "net", "--max-degradation", "0.5", "--metric", "top1", "--budget", "30m", "--json", "out.json")
+    asked = (
+        "optimize",
+        "net",
+        "--max-degradation",
+        "0.5",
+        "--metric",
+        "top1",
+        "--budget",
+        "30m",
+        "--json",
+        "out.json",
+    )
     out = succeed(*asked)
     ((name, (_, _, goal, har)),) = flow
-    assert (name, goal.max_degradation, goal.metric, goal.budget_seconds, har) == ("search", 0.5, "top1", 1800.0, None)
+    assert (name, goal.max_degradation, goal.metric, goal.budget_seconds, har) == (
+        "search",
+        0.5,
+        "top1",
+        1800.0,
+        None,
+    )
     lines = [line.split() for line in out.splitlines()]
-    assert lines[1] == ["level", "0", "a8_w8", "0.10", "-0.20", "..", "0.40", "0.08", "MB", "1.00", "3", "s", "holds"]
+    assert lines[1] == [
+        "level",
+        "0",
+        "a8_w8",
+        "0.10",
+        "-0.20",
+        "..",
+        "0.40",
+        "0.08",
+        "MB",
+        "1.00",
+        "3",
+        "s",
+        "holds",
+    ]
     assert out.splitlines()[2].endswith("left out: PyTorch is not installed")
     assert out.splitlines()[-1] == "saved net.har"
     data = json.loads(Path("out.json").read_text())
@@ -151,7 +182,22 @@ def test_analyze(flow: list[tuple[str, Any]], tmp_path: Path) -> None:
     out = succeed("analyze", "--har", "net.har", "--script", "m.alls", "--goal", "6", "--json", "out.json")
     assert flow[0][1][1] == {"data_path": None, "data_count": None, "goal_db": 6.0}
     row = out.splitlines()[2].split()
-    assert row == ["fc1", "dense", "a8_w4", "75.0", "%", "20.0", "21.0", "-", "18.2", "0.50", "1", "%", "25", "%"]
+    assert row == [
+        "fc1",
+        "dense",
+        "a8_w4",
+        "75.0",
+        "%",
+        "20.0",
+        "21.0",
+        "-",
+        "18.2",
+        "0.50",
+        "1",
+        "%",
+        "25",
+        "%",
+    ]
     assert "    fc1: weights of 8 bits" in out.splitlines()
     assert Path("m.alls").read_text() == "# a script\n"
     assert read("net.har").state == "quantized"

@@ -118,8 +118,14 @@ def test_a_share_of_the_weights_goes_to_16_bits_where_it_helps(tmp_path: Path) -
     assert archive.quantization is not None
     weights = archive.quantization.weights
     wide = {name for name, weight in weights.items() if weight.bits == 16}
-    assert 0 < sum(weights[name].kernel.size for name in wide) <= 0.1 * sum(w.kernel.size for w in weights.values())
-    plain = flow.optimize(ModelRef(model="resnet8_fashion"), dataclasses.replace(options, script=None)).archive
+    assert (
+        0
+        < sum(weights[name].kernel.size for name in wide)
+        <= 0.1 * sum(w.kernel.size for w in weights.values())
+    )
+    plain = flow.optimize(
+        ModelRef(model="resnet8_fashion"), dataclasses.replace(options, script=None)
+    ).archive
     noise = [a.report["optimize"]["noise"]["output_db"] for a in (plain, archive)]
     assert noise[1] > noise[0]
 

@@ -201,7 +201,9 @@ def test_a_range_ends_where_the_function_that_reads_it_does():
     assert quants(out, bounds)["x"].real_range == pytest.approx((-20, 10), abs=0.1)
     other = graph.replace({"b": layer(Activation, "b", "x", function="tanh")})
     assert quants(other, bounds)["x"].real_range == pytest.approx((-20, 10), abs=0.1)
-    pole = graph.replace({name: layer(Activation, name, "x", function="power", constants=(-1.0,)) for name in "ab"})
+    pole = graph.replace(
+        {name: layer(Activation, name, "x", function="power", constants=(-1.0,)) for name in "ab"}
+    )
     assert quants(pole, bounds, Recipe())["x"] == quants(out, bounds, Recipe())["x"]
 
 
