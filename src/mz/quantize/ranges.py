@@ -89,9 +89,10 @@ def least_error(
     if low == high:
         return full
     values, weights = _merged(statistics, power, function)
+    wanted = function(values)
 
     def error(low: float, high: float) -> float:
-        return _mean_error(values, weights, low, high, bits, power, function)
+        return _mean_error(values, weights, low, high, bits, power, function, wanted)
 
     for _ in range(2):
         highs = full[1] * _SHRINK if full[1] > 0 else np.zeros(1)
@@ -123,14 +124,17 @@ def _mean_error(
     bits: int,
     power: float,
     function: Function = as_it_is,
+    wanted: np.ndarray | None = None,
 ) -> float:
+    """wanted: `function` of the values, where the caller has it."""
+    wanted = function(values) if wanted is None else wanted
     scale = (high - low) / q_max(bits)
     if scale <= 0:
-        return float(weights @ np.abs(function(values) - function(np.zeros(1))) ** power)
+        return float(weights @ np.abs(wanted - function(np.zeros(1))) ** power)
     zero = np.rint(-low / scale)
     q = np.clip(np.rint(values / scale) + zero, 0, q_max(bits)).astype(np.int64)
     restored = function((np.arange(q_max(bits) + 1) - zero) * scale)[q]
-    return float(weights @ np.abs(function(values) - restored) ** power)
+    return float(weights @ np.abs(wanted - restored) ** power)
 
 
 def tensor_quant(low: float, high: float, bits: int, even_zero_point: bool) -> TensorQuant:
