@@ -2,6 +2,7 @@
 
 l1, l2: norm of the weights that make the channel. Source: Li et al., "Pruning Filters for Efficient ConvNets" (ICLR
 2017), section 3.1. energy: power that the channel brings into the layers that read it, variance times squared weights.
+taylor: what its weights do to the outputs, see `taylor`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,20 @@ from mz.optimize.rescaling import by_channel
 
 
 def channel_scores(
-    group: PruningGroup, params: Params, moments: Mapping[str, Moments], importance: str
+    group: PruningGroup,
+    params: Params,
+    moments: Mapping[str, Moments],
+    importance: str,
+    taylor: Mapping[str, np.ndarray],
 ) -> np.ndarray | None:
-    """float64 [classes]; None for "reconstruction", whose costs change as channels go (see `elimination`)."""
+    """float64 [classes]; None for "reconstruction", whose costs change as channels go (see `elimination`).
+
+    taylor: `taylor_scores`, where that is the importance.
+    """
     if importance == "reconstruction":
         return None
+    if importance == "taylor":
+        return np.sum([taylor[use.layer.name][use.outputs].sum(axis=1) for use in group.producers], axis=0)
     if importance == "energy":
         return _energy(group, params, moments)
     order = {"l1": 1, "l2": 2}[importance]

@@ -27,6 +27,7 @@ from mz.optimize.moments import input_moments
 from mz.optimize.pruning_budget import choose_channels, parameter_count
 from mz.optimize.pruning_groups import pruning_groups
 from mz.optimize.reconstruction import reconstruct
+from mz.optimize.taylor import taylor_scores
 from mz.quantize import Trial
 
 
@@ -74,9 +75,10 @@ def prune(
     readers = {use.layer.name: use.layer for group in groups for use in group.consumers}
     moments = input_moments(graph, params, list(readers.values()), images, rng)
     trial = Trial(graph, params, images)
+    taylor = taylor_scores(graph, params, images, rng) if importance == "taylor" else {}
     eliminations, weights = [], []
     for group in groups:
-        scores = channel_scores(group, params, moments, importance)
+        scores = channel_scores(group, params, moments, importance, taylor)
         elimination = eliminate(group, params, moments, scores)
         if elimination.chunks:
             eliminations.append(elimination)

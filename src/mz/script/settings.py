@@ -21,7 +21,7 @@ CONVERSIONS = (
     "yuy2_to_yuv",
 )
 BUDGETS = ("macs", "parameters", "channels")
-IMPORTANCES = ("reconstruction", "energy", "l1", "l2")
+IMPORTANCES = ("reconstruction", "energy", "taylor", "l1", "l2")
 
 ClippingRange = tuple[str, float, float]
 """('percentile', low, high) in percent of the values seen, or ('manual', low, high) in real values; other modes of
