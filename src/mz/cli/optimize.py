@@ -59,6 +59,7 @@ EXIT_NONE_HOLDS = 1
     "--data-path", type=INPUT_PATH, help="Images that the search judges by (default: the test set)."
 )
 @click.option("--data-count", type=COUNT, help="How many of them.")
+@click.option("--dry-run", is_flag=True, help="Print the recipe in force as a model script, and do nothing.")
 @click.option("--har-out", type=OUTPUT_FILE, help="Where to save the archive (default: MODEL.har).")
 @console_options()
 def command(
@@ -78,6 +79,7 @@ def command(
     budget: float | None,
     data_path: Path | None,
     data_count: int | None,
+    dry_run: bool,
     har_out: Path | None,
     console: Console,
 ) -> int:
@@ -101,6 +103,14 @@ def command(
         allow_fallback=allow_fallback,
         batch_size=batch_size,
     )
+    if dry_run:
+        script, refused = flow.recipe_in_force(ref, options, progress=console.progress, note=console.note)
+        console.result(script.rstrip("\n"))
+        if refused:
+            console.result(steps_table(refused))
+        _refuse_missed(refused, allow_fallback)
+        console.emit({"script": script, "refused": [step_dict(step) for step in refused]})
+        return 0
     if max_degradation is not None:
         goal = flow.SearchGoal(max_degradation, metric, budget, data_path, data_count)
         return _search(ref, options, goal, har_out, console)
@@ -108,12 +118,7 @@ def command(
         raise click.UsageError("--metric, --budget, --data-path and --data-count belong to --max-degradation")
     result = flow.optimize(ref, options, progress=console.progress, note=console.note)
     console.result(steps_table(result.steps))
-    missed = [step for step in result.steps if step.missed]
-    if missed and not allow_fallback:
-        names = ", ".join(step.name for step in missed)
-        raise UserError(
-            f"the recipe could not be honoured ({names}); nothing was saved. --allow-fallback goes on without"
-        )
+    _refuse_missed(result.steps, allow_fallback)
     path = har_path(har_out, result.archive.name)
     write(result.archive, path)
     console.result(f"saved {path}")
@@ -122,17 +127,24 @@ def command(
             "model": result.archive.name,
             "hw_arch": result.archive.hw_arch,
             "har": path,
-            "steps": [
-                {
-                    field: getattr(step, field)
-                    for field in ("name", "requested", "optional", "applied", "note")
-                }
-                for step in result.steps
-            ],
+            "steps": [step_dict(step) for step in result.steps],
             "recipe": result.recipe,
         }
     )
     return 0
+
+
+def _refuse_missed(steps: Sequence[Step], allow_fallback: bool) -> None:
+    missed = [step for step in steps if step.missed]
+    if missed and not allow_fallback:
+        names = ", ".join(step.name for step in missed)
+        raise UserError(
+            f"the recipe could not be honoured ({names}); nothing was saved. --allow-fallback goes on without"
+        )
+
+
+def step_dict(step: Step) -> dict[str, object]:
+    return {field: getattr(step, field) for field in ("name", "requested", "optional", "applied", "note")}
 
 
 def _search(

@@ -12,7 +12,7 @@ from mz.flow.diff import DiffResult, diff
 from mz.flow.evaluate import evaluate
 from mz.flow.init import init
 from mz.flow.networks import coverage_line, parse
-from mz.flow.optimize import optimize
+from mz.flow.optimize import optimize, recipe_in_force
 from mz.flow.options import (
     AnalyzeResult,
     CompileResult,
@@ -58,5 +58,6 @@ __all__ = [
     "parse",
     "profile",
     "profile_file",
+    "recipe_in_force",
     "search",
 ]

@@ -18,6 +18,7 @@ from mz.flow.options import (
     OptimizeOptions,
     OptimizeResult,
     Progress,
+    Step,
     no_note,
     no_progress,
 )
@@ -34,10 +35,39 @@ def optimize(
     An archive is taken up at its parsed network; what it holds beyond is made anew. A recipe that cannot be honoured,
     where the options allow no fallback, ends before any work: the steps say why and the archive is as it came.
     """
+    archive, config, settings = _asked(ref, options, progress, note)
+    return optimize_archive(archive, config, settings, options, progress=progress, note=note)
+
+
+def recipe_in_force(
+    ref: ModelRef, options: OptimizeOptions, *, progress: Progress = no_progress, note: Note = no_note
+) -> tuple[str, tuple[Step, ...]]:
+    """What `optimize` would do, before it looks at an image: the model script with all defaults spelled out, and what
+    was asked for and cannot be done.
+    """
+    archive, config, settings = _asked(ref, options, progress, note)
+    arch = working_arch(archive, options.hw_arch)
+    plan = plan_recipe(arch, settings, options)
+    check_target(arch, with_output_activations(archive.graph, settings.changes), plan)
+    count = len(data.open_calibration(config, options.calib_path, plan.calib_count))
+    script = dataclasses.replace(
+        in_force(archive.graph, plan, plan.recipe, count),
+        compression_level=plan.compression_level,
+        four_bit_ratio=settings.four_bit_ratio,
+        sixteen_bit_ratio=settings.sixteen_bit_ratio,
+    )
+    return render(script), plan.refused
+
+
+def _asked(
+    ref: ModelRef, options: OptimizeOptions, progress: Progress, note: Note
+) -> tuple[Archive, zoo.NetworkConfig, ScriptSettings]:
     archive = load(ref, hw_arch=options.hw_arch, note=note, progress=progress)
     config = configuration(archive, ref)
     settings = script_settings(options.script or zoo.script_path(config), archive.graph)
-    return optimize_archive(archive, config, settings, options, progress=progress, note=note)
+    for line in settings.notes:
+        note(line)
+    return archive, config, settings
 
 
 def optimize_archive(
