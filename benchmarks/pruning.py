@@ -59,8 +59,8 @@ def measure(run: str, folder: Path | None) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| network | MACs to go | importance | float loss (95 % interval) | 8-bit loss (95 % interval) | MACs | weight bytes "
-        "| activation peak | ONNX bytes | optimize |",
+        "| network | MACs to go | importance | float loss (95 % interval) | 8-bit loss (95 % interval) | MACs "
+        "| weight bytes | activation peak | ONNX bytes | optimize |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
