@@ -94,7 +94,9 @@ def model_options(function: F) -> F:
         image_options,
         offline_option,
         node_options,
-        click.option("--har", type=INPUT_PATH, help="Go on from this archive, or from that in this compiled folder."),
+        click.option(
+            "--har", type=INPUT_PATH, help="Go on from this archive, or from that in this compiled folder."
+        ),
         click.option("--yaml", type=INPUT_FILE, help="Network configuration of your own."),
         click.option("--ckpt", type=INPUT_FILE, help="ONNX file to take instead of the zoo's."),
         click.argument("model", type=NetworkName(), required=False),
@@ -109,7 +111,9 @@ def archive_in(path: Path) -> Path:
         return path
     found = sorted(path.glob("*_compiled.har"))
     if len(found) != 1:
-        raise click.UsageError(f"{path}: a folder with {len(found)} compiled archives: name an archive by --har")
+        raise click.UsageError(
+            f"{path}: a folder with {len(found)} compiled archives: name an archive by --har"
+        )
     return found[0]
 
 
