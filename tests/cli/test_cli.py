@@ -245,7 +245,7 @@ def test_har(tmp_path: Path) -> None:
         (["evl", "net"], "No such command 'evl'"),
         (
             ["eval", "net", "--har", "none.har"],
-            "Invalid value for '--har': File 'none.har' does not exist. (see mz eval --help)",
+            "Invalid value for '--har': Path 'none.har' does not exist. (see mz eval --help)",
         ),
         (
             ["eval", "net", "--batch-size", "0"],
