@@ -1,6 +1,7 @@
-"""Zero differing integers: whole networks, the integer onnxruntime engine against the numpy emulator, image by image.
+"""Zero differing integers: whole networks, another engine against the numpy emulator, image by image.
 
-    python benchmarks/equality.py ARCHIVE.har ... [--data DATA] [--images 256] [--mixed NAME ...] [--json FILE]
+    python benchmarks/equality.py ARCHIVE.har ... [--data DATA] [--images 256] [--mixed NAME ...]
+                                   [--engine onnxruntime|native] [--json FILE]
 
 An archive's own quantization is run, and for the networks named by --mixed three more: recipes that mix 16-bit
 activations and 4-bit weights over the layers. DATA holds a folder for each data set, as benchmarks/zoo.py says;
@@ -14,7 +15,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,16 @@ import numpy as np
 from mz import archive as har
 from mz import data, tasks
 from mz.archive import Archive
+from mz.compiler.emitters import c99
 from mz.emulator import NumpySession
 from mz.engines.compare import Comparison
 from mz.engines.float_ort import FloatSession
 from mz.engines.integer_ort import IntegerOrtSession
+from mz.engines.native import open_native
+from mz.flow.evaluate import IntegerSession
 from mz.flow.networks import configuration, only_input
 from mz.flow.options import ModelRef
-from mz.graph import Precision, Quantization, Weighted
+from mz.graph import Graph, Params, Precision, Quantization, Weighted
 from mz.quantize import Recipe, collect, image_bytes, quantize
 from zoo import DATA_OF
 
@@ -65,11 +69,24 @@ def images(archive: Archive, folder: Path | None, count: int) -> Iterator[np.nda
                 return
 
 
-def compare(archive: Archive, quantization: Quantization, folder: Path | None, count: int) -> dict[str, Any]:
+def open_native_code(graph: Graph, params: Params, quantization: Quantization) -> IntegerSession:
+    """The C target's code of a network."""
+    return open_native(c99.emit(graph.name, graph, params, quantization), graph.name)
+
+
+ENGINES: dict[str, Callable[[Graph, Params, Quantization], IntegerSession]] = {
+    "onnxruntime": IntegerOrtSession,
+    "native": open_native_code,
+}
+
+
+def compare(
+    archive: Archive, quantization: Quantization, folder: Path | None, count: int, engine_name: str
+) -> dict[str, Any]:
     """Runs both engines over the images and counts what differs at the accelerator's outputs."""
     graph, params = archive.working_graph, archive.working_params
     judge = NumpySession(graph, params, quantization)
-    engine = IntegerOrtSession(graph, params, quantization)
+    engine = ENGINES[engine_name](graph, params, quantization)
     comparison, began, feed = Comparison(), time.monotonic(), only_input(graph)
     for batch in images(archive, folder, count):
         comparison.update(judge.run({feed: batch}), engine.run({feed: batch}))
@@ -99,6 +116,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--mixed", nargs="*", default=[])
+    parser.add_argument("--engine", choices=ENGINES, default="onnxruntime")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -113,11 +131,14 @@ def main() -> None:
     for path in options.archives:
         archive = har.read(path)
         assert archive.quantization is not None, f"{path}: not quantized"
-        note("as optimized", compare(archive, archive.quantization, options.data, options.images))
+        note(
+            "as optimized",
+            compare(archive, archive.quantization, options.data, options.images, options.engine),
+        )
         if archive.name in options.mixed:
             for recipe, precisions in MIXED.items():
                 quantization = mixed(archive, precisions, options.data)
-                note(recipe, compare(archive, quantization, options.data, options.images))
+                note(recipe, compare(archive, quantization, options.data, options.images, options.engine))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
     if any(row["differing"] for row in rows):

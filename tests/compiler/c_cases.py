@@ -58,6 +58,10 @@ def sources(cases: Sequence[Case]) -> dict[str, bytes]:
 def with_layer_named(case: Case, name: str):
     """The case's graph and integers, its layer under another name."""
     layer = case.layer
+
+    def renamed(entries):
+        return {name if key == layer.name else key: entry for key, entry in entries.items()}
+
     graph = dataclasses.replace(
         case.graph,
         layers=(*case.graph.layers[:-1], dataclasses.replace(layer, name=name)),
@@ -65,8 +69,8 @@ def with_layer_named(case: Case, name: str):
     )
     quantization = dataclasses.replace(
         case.quantization,
-        tensors={name if key == layer.name else key: t for key, t in case.quantization.tensors.items()},
-        weights={name: weight for weight in case.quantization.weights.values()},
+        tensors=renamed(case.quantization.tensors),
+        weights=renamed(case.quantization.weights),
     )
     return graph, quantization
 

@@ -123,8 +123,8 @@ def open_native(
 ) -> NativeSession:
     """The files that the C target emitted for a network, by name, built and ready to run.
 
-    flags: options of the compiler beyond the usual. Raises UserError where there is no compiler, it refuses the sources,
-    or the program's arithmetic is not as it must be.
+    flags: options of the compiler beyond the usual. Raises UserError where there is no compiler, it refuses the
+    sources, or the program's arithmetic is not as it must be.
     """
     found = re.search(rb"extern const mz_model (\w+);", files[f"{network}.h"])
     assert found is not None, f"{network}.h declares no network"
@@ -143,8 +143,8 @@ def compiler() -> list[str]:
             return [name]
     raise UserError(
         "the C target needs a C compiler to run, and there is neither cc, gcc nor clang: install one (Debian: apt-get "
-        "install gcc) or set CC; without one, mz eval --target emulator gives the same integers, and mz compile --verify "
-        "--emit onnx leaves the C code out"
+        "install gcc) or set CC; without one, mz eval --target emulator gives the same integers, and mz compile "
+        "--verify --emit onnx leaves the C code out"
     )
 
 
