@@ -17,9 +17,9 @@ from mz.quantize.finetune import learning_rate
 
 pytest.importorskip("torch")
 
-from mz.quantize.learned.distillation import Target, default_layers  # noqa: E402
-from mz.quantize.learned.judge import Judge, held_out  # noqa: E402
-from mz.quantize.learned.variables import Tuned  # noqa: E402
+from mz.quantize.learned.distillation import Target, default_layers
+from mz.quantize.learned.judge import Judge, held_out
+from mz.quantize.learned.variables import Tuned
 
 SETTINGS = Finetune(epochs=3, batch_size=16, learning_rate=3e-3)
 
@@ -75,7 +75,7 @@ def test_the_start_comes_back_early_where_nothing_is_better() -> None:
     """Without a learning rate every epoch ends where it began."""
     *_, before = start()
     found, report = tuned(dataclasses.replace(SETTINGS, learning_rate=0.0, epochs=8))
-    assert found is before
+    assert same(found, before)
     assert len(report.losses) == 1 + 3
     assert report.best == 0
 
@@ -100,7 +100,11 @@ def test_one_weight_scale_a_layer_stays_one() -> None:
 @pytest.mark.parametrize("kind", ["l2", "cosine", "ce"])
 def test_other_losses_and_layers(kind: str) -> None:
     settings = dataclasses.replace(
-        SETTINGS, learning_rate=1e-3, loss_layers=("add1", "fc1"), loss_types=("l2rel", kind), loss_factors=(0.5, 2.0)
+        SETTINGS,
+        learning_rate=1e-3,
+        loss_layers=("add1", "fc1"),
+        loss_types=("l2rel", kind),
+        loss_factors=(0.5, 2.0),
     )
     _, report = tuned(settings)
     assert report.losses[report.best] < report.losses[0]
