@@ -125,13 +125,16 @@ def runnable(graph: Graph) -> list[Layer]:
 
 
 def bounds(layer: Layer, integers: Integers) -> tuple[Tensor, Tensor]:
-    """The layer's integer bounds less the zero point, float64 []; a finite clip follows the output's scale."""
+    """The layer's integer bounds less the zero point, float64 []; a finite clip follows the output's scale.
+
+    Tensor by tensor: a number over a tensor would be its product with the reciprocal, another bound at a tie.
+    """
     t, scale = integers.tensors[layer.name], integers.scales[layer.name].double()
     ends = (-t.zero_point, t.q_max - t.zero_point)
     low, high = (
         torch.tensor(float(end), dtype=torch.float64)
         if np.isinf(bound)
-        else rounded(bound / scale).clamp(*ends)
+        else rounded(torch.tensor(bound, dtype=torch.float64) / scale).clamp(*ends)
         for bound, end in zip(getattr(layer, "clip", UNBOUNDED), ends, strict=True)
     )
     return low, high
