@@ -249,7 +249,7 @@ def _optimized(
         progress=ground.progress,
         note=ground.note,
     )
-    missed = [step for step in result.steps if step.requested and not step.applied]
+    missed = [step for step in result.steps if step.missed]
     return (None, "; ".join(step.note for step in missed)) if missed else (result.archive, "")
 
 
