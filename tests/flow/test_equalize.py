@@ -53,7 +53,7 @@ def test_what_helps_both_ways_is_kept(monkeypatch, policy, gains, kept) -> None:
         graph, params, images(graph, 8), Recipe(), asked, no_progress
     )
     assert report["method"] == kept
-    assert step.applied == (kept != "none") and step.requested == (policy == "enabled" or kept != "none")
+    assert step.applied == (kept != "none") and step.optional == (policy == "allowed")
     assert (other is graph) == (kept == "none")
     assert report["output_db"]["none"] == 30.0
 
@@ -66,4 +66,4 @@ def test_a_network_without_a_channel_to_scale_is_left_without_complaint() -> Non
             graph, builder.params, images(graph, 8), Recipe(), Equalization(policy), no_progress
         )
         assert other is graph and not step.applied and not report
-        assert step.requested == (policy == "enabled")
+        assert step.missed == (policy == "enabled")
