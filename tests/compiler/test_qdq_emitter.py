@@ -46,6 +46,8 @@ def test_the_same_network_gives_the_same_bytes_and_carries_its_metadata():
     source = Source("net", *quantized("a8_w8"), {"mz_hw_arch": "mz8"})
     for form, make in EMITTERS.items():
         assert make(source) == make(source), form
+        if form == "c":
+            continue  # many files, see test_c99_project.py
         ((path, content),) = make(source).items()
         assert path.startswith("net.")
         model = onnx.load_from_string(content)

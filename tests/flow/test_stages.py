@@ -152,7 +152,9 @@ def test_a_level_that_cannot_be_had_changes_nothing(monkeypatch: pytest.MonkeyPa
 
 
 def test_compiled_onnx_gives_the_emulators_integers(resnet8_har: Path, tmp_path: Path) -> None:
-    result = flow.compile_model(ModelRef(har=resnet8_har), out=tmp_path / "out", verify=True)
+    result = flow.compile_model(
+        ModelRef(har=resnet8_har), out=tmp_path / "out", emit=("onnx", "qdq"), verify=True
+    )
     assert result.verify is not None
     assert result.verify["differing"] == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -76,7 +77,9 @@ def _integers(values: np.ndarray) -> list[str]:
 
 def struct(kind: str, name: str, fields: Mapping[str, object]) -> str:
     """The definition of a constant struct; a field of several values becomes a list in braces."""
-    return f"static const {kind} {name} = {_braces(fields)};\n"
+    text = f"static const {kind} {name} = {_braces(fields)};"
+    lines = textwrap.wrap(text, 118, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines) + "\n"
 
 
 def _braces(fields: Mapping[str, object]) -> str:
