@@ -47,7 +47,7 @@ class Finetune:
 
 @dataclass(frozen=True, slots=True)
 class FinetuneReport:
-    """losses: held-out distillation loss of the integers at the beginning and after each epoch. best: where it is least.
+    """losses: held-out distillation loss of the integers to begin with and after each epoch. best: where it is least.
 
     images, held_out: how many were learned from and judged on.
     """
