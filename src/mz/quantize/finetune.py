@@ -29,7 +29,7 @@ _PATIENCE = 2
 
 @dataclass(frozen=True, slots=True)
 class Finetune:
-    """learning_rate: of weights, as a share of a channel's largest one. loss_layers: () is the backbone's features and
+    """learning_rate: of 4-bit weights, as a share of the largest that there are. loss_layers: () is the backbone's features and
     the outputs; loss_types, loss_factors: one for each of them, () is the default.
     """
 
