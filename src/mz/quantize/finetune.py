@@ -29,8 +29,8 @@ _PATIENCE = 2
 
 @dataclass(frozen=True, slots=True)
 class Finetune:
-    """learning_rate: of 4-bit weights, as a share of the largest that there are. loss_layers: () is the backbone's features and
-    the outputs; loss_types, loss_factors: one for each of them, () is the default.
+    """learning_rate: of 4-bit weights, as a share of the largest that there are. loss_layers: () is the backbone's
+    features and the outputs; loss_types, loss_factors: one for each of them, () is the default.
     """
 
     epochs: int = 4
