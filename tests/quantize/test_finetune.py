@@ -39,9 +39,10 @@ def tuned(settings: Finetune = SETTINGS, precision: str = "a8_w4", **options):
 
 def same(a: Quantization, b: Quantization) -> bool:
     return a.tensors == b.tensors and all(
-        all(np.array_equal(getattr(a.weights[name], key), getattr(b.weights[name], key)) for key in ("kernel", "scale", "bias"))
-        for name in a.weights
-    )  # fmt: skip
+        np.array_equal(getattr(weight, key), getattr(b.weights[name], key))
+        for name, weight in a.weights.items()
+        for key in ("kernel", "scale", "bias")
+    )
 
 
 @pytest.mark.parametrize("precision", ["a8_w8", "a8_w4", "a4_w4", "a16_w16"])

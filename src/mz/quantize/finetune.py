@@ -29,8 +29,8 @@ _PATIENCE = 2
 
 @dataclass(frozen=True, slots=True)
 class Finetune:
-    """learning_rate: of weights, as a share of a channel's largest one. loss_layers: () is the backbone's features and
-    the outputs; loss_types, loss_factors: one for each of them, () is the default.
+    """learning_rate: of 4-bit weights, as a share of the largest that there are. loss_layers: () is the backbone's
+    features and the outputs; loss_types, loss_factors: one for each of them, () is the default.
     """
 
     epochs: int = 4
@@ -47,7 +47,7 @@ class Finetune:
 
 @dataclass(frozen=True, slots=True)
 class FinetuneReport:
-    """losses: held-out distillation loss of the integers at the beginning and after each epoch. best: where it is least.
+    """losses: held-out distillation loss of the integers to begin with and after each epoch. best: where it is least.
 
     images, held_out: how many were learned from and judged on.
     """

@@ -2,9 +2,9 @@
 
 The fraction is a stretched sigmoid, h(a) = clip(1.2 sigmoid(a) - 0.1, 0, 1). To the output's error, over that at the
 beginning, is added a multiple of mean(1 - |2 h - 1|^b), in which b falls from 20 to 2 (Nagel et al., "Up or Down?
-Adaptive Rounding for Post-Training Quantization", ICML 2020, section 4). They begin from the float weights and leave the
-fractions free for a while; here the rounding to begin with is a good one, and steps without pressure would only forget
-it.
+Adaptive Rounding for Post-Training Quantization", ICML 2020, section 4). They begin from the float weights and leave
+the fractions free for a while; here the rounding to begin with is a good one, and steps without pressure would only
+forget it.
 """
 
 from __future__ import annotations
