@@ -109,7 +109,7 @@ def test_the_later_statement_holds() -> None:
         ("pre_quantization_optimization(ew_add_fusing, policy=enabled)", "1:31: pre_quantization_optimization(ew_add_fusing, ...) is not carried by this version of mz: an addition"),
         ("pre_quantization_optimization(weights_clipping, layers=[conv1], mode=mmse, clipping_values=[0, 1])", "1:1: clipping_values has no meaning with mode=mmse"),
         ("pre_quantization_optimization(weights_clipping, layers=[conv1], mode=max)", "1:1: pre_quantization_optimization: mode is one of disabled, manual"),
-        ("model_optimization_config(compression_params, auto_16bit_weights_ratio=2)", "auto_16bit_weights_ratio"),
+        ("model_optimization_config(compression_params, auto_16bit_weights_ratio=2)", "1:1: model_optimization_config: auto_16bit_weights_ratio wants a share"),
         ("quantization_param(conv1, weight_group_size=128)", "1:1: quantization_param: argument 'weight_group_size' is not carried by this version of mz: a layer has one"),
         ("quantization_param(conv11, precision_mode=a8_w8)", "1:20: layer 'conv11' matches no layer; the nearest is 'conv1'"),
         ("quantization_param([conv1,\n  {cnov*}], precision_mode=a8_w8)", "2:3: glob 'cnov*' matches no layer; the nearest is 'conv"),
