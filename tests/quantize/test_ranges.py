@@ -60,20 +60,20 @@ def test_ends_on_which_the_function_is_constant_need_no_integers(function, low, 
     assert min_max(statistics) == (-9, 8)
 
 
-@given(
-    TENSORS, st.sampled_from(["hard_swish", "sigmoid", "silu", "tanh", "square"]), st.sampled_from([2.0, 3.0])
-)
+@given(TENSORS, st.sampled_from([2.0, 3.0]))
 @settings(max_examples=20)
-def test_the_error_behind_a_function_is_least_where_it_is_looked_at(tensors, function, power):
+def test_a_search_stays_within_what_the_function_lets_through(tensors, power):
     statistics = [statistics_of(values) for values in tensors]
 
-    def behind(values):
-        return apply(function, np.clip(values, -1e3, 1e3))
+    def hard_swish(values):
+        return apply("hard_swish", values)
 
-    values, weights = _merged(statistics, power, behind)
-    found = least_error(statistics, 8, power, behind)
-    error = _mean_error(values, weights, *found, 8, power, behind)
-    assert error <= _mean_error(values, weights, *min_max(statistics, behind), 8, power, behind)
+    low, high = least_error(statistics, 8, power, hard_swish)
+    full = min_max(statistics, hard_swish)
+    assert full[0] <= low <= 0 <= high <= full[1]
+    values, weights = _merged(statistics, power)
+    seen = np.clip(values, *full)
+    assert _mean_error(seen, weights, low, high, 8, power) <= _mean_error(seen, weights, *full, 8, power)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -49,7 +49,7 @@ def quantize(graph: Graph, params: Params, statistics: Statistics, recipe: Recip
     unknown layers.
     """
     recipe.check(graph)
-    quantization = Quantization(tensors=activation_quants(graph, statistics, recipe, params))
+    quantization = Quantization(tensors=activation_quants(graph, statistics, recipe))
     for layer in graph.layers:
         if isinstance(layer, Weighted) and not layer.host:
             quantization.weights[layer.name] = quantize_weights(
@@ -65,9 +65,7 @@ def quantize(graph: Graph, params: Params, statistics: Statistics, recipe: Recip
     return quantization
 
 
-def activation_quants(
-    graph: Graph, statistics: Statistics, recipe: Recipe, params: Params
-) -> dict[str, TensorQuant]:
+def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> dict[str, TensorQuant]:
     """Scale, zero point and bits of every accelerator tensor; groups between which integers move share theirs.
 
     A group takes the most bits that any of its layers asks for. Products get the scale that makes their ratio exact.
@@ -81,9 +79,7 @@ def activation_quants(
             (recipe.layer_ranges[name] for name in group if name in recipe.layer_ranges),
             recipe.activation_range,
         )
-        low, high = _range(
-            [statistics[name] for name in makers], how, bits, _readers_function(graph, group, params)
-        )
+        low, high = _range([statistics[name] for name in makers], how, bits, _readers_function(graph, group))
         if bits > 8 and how.method not in ("manual", "percentile"):
             low, high = _with_headroom(graph, makers, low, high)
         even = any(isinstance(graph[name], Elementwise) for name in group)
@@ -92,25 +88,16 @@ def activation_quants(
     return tensors
 
 
-def _readers_function(graph: Graph, group: Sequence[str], params: Params) -> Function:
-    """The activation function through which alone the rest of the network sees a group of tensors, if there is one.
-
-    A PReLU counts as a leaky ReLU with the root mean square of its slopes, by which the power of an error shrinks.
-    """
-    outputs = set(graph.accelerator_outputs())
-    functions: set[tuple[str, tuple[float, ...]] | None] = set()
-    for layer in (reader for name in group for reader in graph.consumers[name] if reader.name not in group):
-        if not isinstance(layer, Activation):
-            functions.add(None)
-        elif layer.function == "prelu":
-            slope = float(np.sqrt(np.mean(np.square(params[layer.name]["slope"], dtype=np.float64))))
-            functions.add(("leaky_relu", (slope,)))
-        else:
-            functions.add((layer.function, layer.constants))
-    if len(functions) != 1 or None in functions or outputs.intersection(group):
+def _readers_function(graph: Graph, group: Sequence[str]) -> Function:
+    """The activation function through which alone the rest of the network sees a group of tensors, if there is one."""
+    readers = [layer for name in group for layer in graph.consumers[name] if layer.name not in group]
+    functions = {
+        (layer.function, layer.constants) if isinstance(layer, Activation) else None for layer in readers
+    }
+    if len(functions) != 1 or None in functions or set(graph.accelerator_outputs()).intersection(group):
         return as_it_is
     ((function, constants),) = (one for one in functions if one is not None)
-    return lambda values: apply(function, values, constants)
+    return as_it_is if function == "prelu" else lambda values: apply(function, values, constants)
 
 
 def _range(

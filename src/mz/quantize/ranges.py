@@ -77,7 +77,7 @@ def least_error(
 ) -> tuple[float, float]:
     """The range with the least mean |error|^power of `bits`-bit integers, summed over the tensors that share it.
 
-    The error is that of `function` of the values, where their readers take nothing else.
+    Values beyond the ends on which `function` is constant (`min_max`) count as those ends.
 
     Clipping and rounding error both count, measured on the histograms; the ends are searched in turn. Each
     tensor weighs by its own mean |value|^power, so that a quiet one is not drowned by a loud one. A power above 2 clips
@@ -88,11 +88,11 @@ def least_error(
     low, high = full = min_max(statistics, function)
     if low == high:
         return full
-    values, weights = _merged(statistics, power, function)
-    wanted = function(values)
+    values, weights = _merged(statistics, power)
+    values = np.clip(values, *full)
 
     def error(low: float, high: float) -> float:
-        return _mean_error(values, weights, low, high, bits, power, function, wanted)
+        return _mean_error(values, weights, low, high, bits, power)
 
     for _ in range(2):
         highs = full[1] * _SHRINK if full[1] > 0 else np.zeros(1)
@@ -102,39 +102,27 @@ def least_error(
     return float(low), float(high)
 
 
-def _merged(
-    statistics: Sequence[TensorStatistics], power: float, function: Function = as_it_is
-) -> tuple[np.ndarray, np.ndarray]:
-    """Values and weights of all non-empty bins; each tensor's weights divided by its total |function(value)|^power."""
+def _merged(statistics: Sequence[TensorStatistics], power: float) -> tuple[np.ndarray, np.ndarray]:
+    """Values and weights of all non-empty bins; each tensor's weights divided by its total |value|^power."""
     values, weights = [], []
     for s in statistics:
         used = s.counts > 0
         centres, counts = s.centres[used], s.counts[used].astype(np.float64)
-        total = float(counts @ np.abs(function(centres)) ** power)
+        total = float(counts @ np.abs(centres) ** power)
         values.append(np.clip(centres, s.low, s.high))
         weights.append(counts / total if total > 0 else counts)
     return np.concatenate(values), np.concatenate(weights)
 
 
 def _mean_error(
-    values: np.ndarray,
-    weights: np.ndarray,
-    low: float,
-    high: float,
-    bits: int,
-    power: float,
-    function: Function = as_it_is,
-    wanted: np.ndarray | None = None,
+    values: np.ndarray, weights: np.ndarray, low: float, high: float, bits: int, power: float
 ) -> float:
-    """wanted: `function` of the values, where the caller has it."""
-    wanted = function(values) if wanted is None else wanted
     scale = (high - low) / q_max(bits)
     if scale <= 0:
-        return float(weights @ np.abs(wanted - function(np.zeros(1))) ** power)
+        return float(weights @ np.abs(values) ** power)
     zero = np.rint(-low / scale)
-    q = np.clip(np.rint(values / scale) + zero, 0, q_max(bits)).astype(np.int64)
-    restored = function((np.arange(q_max(bits) + 1) - zero) * scale)[q]
-    return float(weights @ np.abs(wanted - restored) ** power)
+    restored = (np.clip(np.rint(values / scale) + zero, 0, q_max(bits)) - zero) * scale
+    return float(weights @ np.abs(values - restored) ** power)
 
 
 def tensor_quant(low: float, high: float, bits: int, even_zero_point: bool) -> TensorQuant:
