@@ -20,7 +20,12 @@ def test_the_recipe_reads_back_as_itself(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(data, "batches", lambda *args, **kwargs: pytest.fail("an image was read"))
     script, refused = flow.recipe_in_force(REF, OptimizeOptions(compression_level=2, calib_count=64))
     assert not refused
-    for line in ("optimization_level=1", "compression_level=2", "calibset_size=64", "equalization, policy=allowed"):
+    for line in (
+        "optimization_level=1",
+        "compression_level=2",
+        "calibset_size=64",
+        "equalization, policy=allowed",
+    ):
         assert line in script
     path = tmp_path / "again.alls"
     path.write_text(script)
