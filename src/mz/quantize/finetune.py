@@ -35,8 +35,8 @@ class Finetune:
 
     epochs: int = 4
     dataset_size: int = 1024
-    batch_size: int = 32
-    learning_rate: float = 1e-3
+    batch_size: int = 8
+    learning_rate: float = 5e-4
     warmup_epochs: float = 0.25
     train_scales: bool = True
     loss_layers: tuple[str, ...] = ()
