@@ -102,7 +102,7 @@ def test_a_network_too_large_leaves_nothing_behind(
     )
     monkeypatch.setattr("mz.zoo.load_hw_arch", lambda name: small)
     with pytest.raises(
-        UserError, match=r"too large for hw_arch mcu: .*24,576 bytes of RAM .*20,000 are left"
+        UserError, match=r"too large for hw_arch mcu: .*37,248 bytes of RAM .*20,000 are left"
     ) as told:
         flow.compile_model(ModelRef(har=mcu_har), out=tmp_path / "out")
     assert "of flash and 100,000 are left" in str(told.value)
@@ -145,3 +145,11 @@ def test_a_differing_integer_is_refused_and_named(
     with pytest.raises(UserError, match=r"resnet8_fashion\.onnx: 640 of 640 output integers differ"):
         flow.compile_model(ModelRef(har=mcu_har), out=tmp_path / "out", emit=("onnx",), verify=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_target_that_runs_c_is_checked_against_the_arena_in_that_code(
+    mcu_har: Path, tmp_path: Path
+) -> None:
+    result = flow.compile_model(ModelRef(har=mcu_har), out=tmp_path / "out")
+    header = (tmp_path / "out" / "c" / "resnet8_fashion.h").read_text()
+    assert f"ARENA_BYTES {result.plan['memory_plan']['arena_bytes']}" in header

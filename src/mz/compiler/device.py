@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mz.compiler.emitters.c99 import arena_plan
 from mz.compiler.estimate import estimate
 from mz.compiler.hw_arch import check_quantization
 from mz.compiler.limits import check_fits
@@ -39,9 +40,13 @@ class DevicePlan:
 
 
 def plan_device(arch: HwArch, graph: Graph, params: Params, quantization: Quantization) -> DevicePlan:
-    """Raises UserError, naming layers and ways out, for what the target does not take or has no room for."""
+    """Raises UserError, naming layers and ways out, for what the target does not take or has no room for.
+
+    Where the target runs the C code, its memory plan is the one in that code, scratch included.
+    """
     check_quantization(arch, graph, quantization)
-    memory_plan = plan_memory(graph, quantization)
+    in_c = arch.execution == "sequential" and "c" in arch.emit
+    memory_plan = arena_plan(graph, params, quantization) if in_c else plan_memory(graph, quantization)
     packed = pack(graph, params, quantization)
     needs = check_fits(arch, graph.name, memory_plan, len(packed.data))
     scheduled, estimated = fastest(arch, graph, quantization, packed.layer_bytes(), memory_plan.order)

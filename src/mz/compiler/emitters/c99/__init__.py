@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from mz.compiler.emitters.c99.lowering import LOWERINGS
-from mz.compiler.emitters.c99.project import emit
+from mz.compiler.emitters.c99.project import arena_plan, emit
 
-__all__ = ["LOWERINGS", "emit"]
+__all__ = ["LOWERINGS", "arena_plan", "emit"]

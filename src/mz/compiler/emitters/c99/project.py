@@ -27,20 +27,8 @@ def emit(
     target cannot hold.
     """
     prefix = c_name(name)
-    inside = [layer for layer in graph.layers if not layer.host]
-    for layer in inside:
-        if len(layer.shape) > MAX_RANK:
-            raise UserError(
-                f"layer {layer.name}: {len(layer.shape)} axes, and the C target takes at most {MAX_RANK}"
-            )
-    names = unique_c_names(layer.name for layer in inside)
-    parts = {
-        layer.name: lower(Context(graph, quantization, layer, names[layer.name], prefix), params)
-        for layer in inside
-        if layer.inputs
-    }
-    scratch = {layer: part.scratch for layer, part in parts.items() if part.scratch}
-    plan = plan_memory(graph, quantization, layout="channels_last", scratch=scratch)
+    parts = _lowered(prefix, graph, params, quantization)
+    plan = _planned(graph, quantization, parts)
     words = {
         "NAME": name,
         "PREFIX": prefix,
@@ -62,6 +50,31 @@ def emit(
     }
     kernels = {file: _read("kernels", file) for file in _files("kernels")}
     return {file: text.encode() for file, text in (files | kernels).items()}
+
+
+def arena_plan(graph: Graph, params: Params, quantization: Quantization) -> MemoryPlan:
+    """How the C code lays out its arena, what layers need while they run included. Raises UserError as `emit` does."""
+    return _planned(graph, quantization, _lowered("", graph, params, quantization))
+
+
+def _lowered(prefix: str, graph: Graph, params: Params, quantization: Quantization) -> dict[str, Part]:
+    inside = [layer for layer in graph.layers if not layer.host]
+    for layer in inside:
+        if len(layer.shape) > MAX_RANK:
+            raise UserError(
+                f"layer {layer.name}: {len(layer.shape)} axes, and the C target takes at most {MAX_RANK}"
+            )
+    names = unique_c_names(layer.name for layer in inside)
+    return {
+        layer.name: lower(Context(graph, quantization, layer, names[layer.name], prefix), params)
+        for layer in inside
+        if layer.inputs
+    }
+
+
+def _planned(graph: Graph, quantization: Quantization, parts: Mapping[str, Part]) -> MemoryPlan:
+    scratch = {layer: part.scratch for layer, part in parts.items() if part.scratch}
+    return plan_memory(graph, quantization, layout="channels_last", scratch=scratch)
 
 
 def _program(
