@@ -81,6 +81,18 @@ def test_channels_that_are_copies_go_without_loss() -> None:
     assert output_db(graph, params, smaller, fitted, images(graph, 16, seed=1)) > 40
 
 
+def test_layers_behind_that_cannot_lose_channels_are_fitted_too() -> None:
+    builder = Builder(4)
+    first = builder.conv(builder.last, 8, 3)
+    second = builder.conv(first, 4, 1)
+    grouped = builder.conv(second, 4, 3, groups=2)
+    graph, params = builder.finish()
+    smaller, fitted, report = prune(graph, params, images(graph, 32), ratio=0.3, layers=[first.name])
+    assert list(report.channels) == [first.name]
+    assert smaller[grouped.name] == graph[grouped.name]
+    assert not np.array_equal(fitted[grouped.name]["kernel"], params[grouped.name]["kernel"])
+
+
 def test_only_the_layers_asked_for_lose_channels() -> None:
     graph, params = residual_network()
     inner = next(layer.name for layer in graph.layers[2:] if layer.kind == "conv")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mz.errors import UserError
-from mz.graph import Graph, Params
+from mz.graph import Graph, Params, Weighted
 from mz.optimize.channel_removal import remove_channels
 from mz.optimize.channels import channel_classes
 from mz.optimize.dead_channels import channel_counts
@@ -86,11 +86,8 @@ def prune(
         group_done(group.name)
     removed = choose_channels(graph, channels, eliminations, weights, ratio, budget)
     smaller, cut = remove_channels(graph, params, channels, removed)
-    kept = {
-        use.layer.name: ~removed[channels.of_outputs(graph, use.layer)]
-        for group in pruning_groups(graph, channels)
-        for use in group.uses
-    }
+    weighted = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
+    kept = {layer.name: ~removed[channels.of_outputs(graph, layer)] for layer in weighted}
     fitted = reconstruct((graph, params), (smaller, cut), kept, images, rng)
     before, after = channel_counts(graph), channel_counts(smaller)
     report = PruningReport(
