@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,18 +13,35 @@ from mz.engines.float_ort import FloatSession
 from mz.flow.calibration import halves, some
 from mz.flow.options import Progress, Step
 from mz.graph import Graph, Params
-from mz.optimize import MAX_SCALE, METHODS, absorb_bias, equalize, find_peaks
+from mz.optimize import MAX_SCALE, METHODS, Peaks, absorb_bias, equalize, find_peaks
 from mz.quantize import Recipe, Trial, collect, image_bytes, in_chunks
 from mz.script import Equalization
 
 IMAGES = 128
-"""What peaks are found on; either half of them gives ranges once, and images of the other half judge."""
+"""Either half of them gives peaks and ranges once, and images of the other half judge; what is kept is made on all."""
 JUDGED_IMAGES = 32
 MARGIN_DB = 0.25
 """What a method must bring over none on the mean of images, whichever half the ranges come from: where they end
 depends on the few images that gave them, and that moves a network by more than most methods do."""
 
 Network = tuple[Graph, Params]
+Change = Callable[[Peaks], tuple[Graph, Params, dict[str, Any]]]
+"""The network as a method changes it by the peaks of some images, and its report."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    """Half of the images, float32 [N, *shape] by Input layer, their peaks, and a trial on images of the other half."""
+
+    seen: Mapping[str, np.ndarray]
+    peaks: Peaks
+    trial: Trial
+
+    def judge(self, change: Change, recipe: Recipe) -> float:
+        graph, params, _ = change(self.peaks)
+        session = FloatSession(graph, params, taps=[layer.name for layer in graph.layers if not layer.host])
+        statistics = collect(session, [self.seen], image_bytes(graph))
+        return float(self.trial.image_dbs(graph, params, statistics, recipe).mean())
 
 
 def run_equalization(
@@ -39,12 +57,16 @@ def run_equalization(
     Policy `allowed` keeps a method only where it measures better than none, `enabled` takes the best one in any case;
     likewise for bias absorption before it.
     """
-    first, second = halves(images, IMAGES // 2, IMAGES // 2)
-    peaks = find_peaks(graph, params, in_chunks(images, image_bytes(graph)))
-    folds = [
-        (seen, Trial(graph, params, some(unseen, JUDGED_IMAGES)))
-        for seen, unseen in ((first, second), (second, first))
+    folds = halves(images, IMAGES // 2, IMAGES // 2)
+    trials = [
+        _Fold(
+            seen,
+            find_peaks(graph, params, in_chunks(seen, image_bytes(graph))),
+            Trial(graph, params, some(unseen, JUDGED_IMAGES)),
+        )
+        for seen, unseen in (folds, folds[::-1])
     ]
+    peaks = find_peaks(graph, params, in_chunks(images, image_bytes(graph)))
     keep = [name for name, how in recipe.layer_ranges.items() if how.method == "manual"]
     options: dict[str, Any] = {
         "layer_scale": recipe.per_layer_weight_scale,
@@ -58,36 +80,36 @@ def run_equalization(
     networks: dict[str, Network] = {"none": (graph, params)}
     reports: dict[str, dict[str, Any]] = {"none": {}}
 
-    def measure(name: str, network: Network) -> None:
-        session = FloatSession(*network, taps=[layer.name for layer in network[0].layers if not layer.host])
-        networks[name] = network
-        measured = [
-            trial.image_dbs(*network, collect(session, [seen], image_bytes(network[0])), recipe).mean()
-            for seen, trial in folds
-        ]
-        judged[name], found[name] = np.array(measured), float(np.mean(measured))
+    def measure(name: str, change: Change) -> None:
+        """What a change brings on images from which neither factors nor ranges come; as made on all, if it does any."""
+        *network, reports[name] = change(peaks)
+        if name == "none" or reports[name]["scaled"]:
+            networks[name] = network[0], network[1]
+            judged[name] = np.array([fold.judge(change, recipe) for fold in trials])
+            found[name] = float(np.mean(judged[name]))
         advance(1)
+
+    def equalized(method: str, peaks: Peaks) -> tuple[Graph, Params, dict[str, Any]]:
+        changed, scaled, report = equalize(graph, params, peaks, method=method, **options)
+        return changed, scaled, report.to_dict()
+
+    def absorbed(method: str, peaks: Peaks) -> tuple[Graph, Params, dict[str, Any]]:
+        graph_a, params_a, peaks_a, absorption = absorb_bias(graph, params, peaks)
+        changed, scaled, report = equalize(graph_a, params_a, peaks_a, method=method, **options)
+        return changed, scaled, report.to_dict() | {"absorbed": absorption.to_dict()["layers"]}
 
     methods = list(METHODS) if asked.method == "auto" else [asked.method]
     absorb = asked.bias_absorption != "disabled" and not keep
     with progress("equalization", len(methods) + 1 + absorb, "trials") as advance:
-        measure("none", (graph, params))
+        measure("none", lambda peaks: (graph, params, {}))
         for name in methods:
-            changed, scaled, report = equalize(graph, params, peaks, method=name, **options)
-            reports[name] = report.to_dict()
-            if report.scaled:
-                measure(name, (changed, scaled))
-            else:
-                advance(1)
+            measure(name, partial(equalized, name))
         tried = [name for name in found if name != "none"]
-        if absorb:
-            graph_a, params_a, peaks_a, absorbed = absorb_bias(graph, params, peaks)
-            if absorbed.layers:
-                base = max(tried, key=lambda name: found[name], default=methods[0])
-                changed, scaled, report = equalize(graph_a, params_a, peaks_a, method=base, **options)
-                name = f"{base} with bias absorption"
-                reports[name] = report.to_dict() | {"absorbed": absorbed.to_dict()["layers"]}
-                measure(name, (changed, scaled))
+        if absorb and absorb_bias(graph, params, peaks)[3].layers:
+            base = max(tried, key=lambda name: found[name], default=methods[0])
+            name = f"{base} with bias absorption"
+            measure(name, partial(absorbed, base))
+            if name in found:
                 tried = [name] if asked.bias_absorption == "enabled" else [*tried, name]
     if not tried:
         return graph, params, step(False, "no channel can be scaled"), {}
@@ -100,7 +122,7 @@ def run_equalization(
     }
     if best == "none":
         return graph, params, step(False, f"brings nothing here ({measured})"), described
-    described["float_db"] = round(folds[0][1].float_db(*networks[best]), 1)
+    described["float_db"] = round(trials[0].trial.float_db(*networks[best]), 1)
     note = (
         f"{best}: {reports[best]['scaled']} channels of {reports[best]['bundles']} sets of layers, "
         f"float output unchanged ({described['float_db']:.0f} dB); {measured}"

@@ -203,9 +203,13 @@ def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
     if asked is None:
         passes.steps.append(Step("equalization", False, False, plan.equalization_note))
         return
-    sample = passes.images.sample(IMAGES)
+    sample, recipe = passes.images.sample(IMAGES), passes.recipe
+    if plan.refinements.rounding and not recipe.per_layer_weight_scale:
+        # Second-order rounding will mend what 8-bit weights do; to judge by rounding to nearest would choose methods
+        # that cost more in the activations than they then bring in the weights.
+        recipe = recipe.with_fine_weights()
     passes.graph, passes.params, step, passes.report["equalization"] = run_equalization(
-        passes.graph, passes.params, sample, passes.recipe, asked, progress
+        passes.graph, passes.params, sample, recipe, asked, progress
     )
     passes.steps.append(step)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mz.graph import Graph, Params, Precision
+from mz.graph import Graph, Params
 from mz.quantize.recipe import ActivationRange, Recipe
 from mz.quantize.statistics import Statistics
 from mz.quantize.trial import Trial
@@ -20,7 +20,6 @@ from mz.quantize.trial import Trial
 CANDIDATES = ("l3", "mse", "min_max")
 """The first one is taken unless another is better by MARGIN_DB, which a few dozen images cannot tell from chance."""
 MARGIN_DB = 1.0
-_WEIGHT_BITS = 16
 
 
 def output_noise_by_method(
@@ -33,13 +32,7 @@ def output_noise_by_method(
     trial = Trial(graph, params, images)
     found = {}
     for method in CANDIDATES:
-        wide = dataclasses.replace(
-            recipe,
-            activation_range=ActivationRange(method),
-            weight_search=False,
-            precision=_wide(recipe.precision),
-            layer_precisions={name: _wide(p) for name, p in recipe.layer_precisions.items()},
-        )
+        wide = dataclasses.replace(recipe.with_fine_weights(), activation_range=ActivationRange(method))
         found[method] = trial.output_db(graph, params, statistics, wide)
     return found
 
@@ -48,7 +41,3 @@ def best_method(decibels: Mapping[str, float]) -> str:
     """The candidate to take, given what `output_noise_by_method` measured."""
     best = max(decibels, key=lambda name: decibels[name])
     return best if decibels[best] >= decibels[CANDIDATES[0]] + MARGIN_DB else CANDIDATES[0]
-
-
-def _wide(precision: Precision) -> Precision:
-    return Precision(precision.activation_bits, _WEIGHT_BITS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,6 +48,15 @@ class Recipe:
     def precision_of(self, name: str) -> Precision:
         return self.layer_precisions.get(name, self.precision)
 
+    def with_fine_weights(self) -> Recipe:
+        """The same with 16-bit weights: what is left is the noise of the activations, which rounding cannot mend."""
+        return dataclasses.replace(
+            self,
+            weight_search=False,
+            precision=_fine(self.precision),
+            layer_precisions={name: _fine(one) for name, one in self.layer_precisions.items()},
+        )
+
     def check(self, graph: Graph) -> None:
         """Raises UserError where the recipe names a layer that the graph does not have, or an empty range."""
         for names in (self.layer_precisions, self.layer_ranges, self.layer_weight_search):
@@ -77,3 +87,7 @@ class Recipe:
             },
             "layer_weight_search": dict(self.layer_weight_search),
         }
+
+
+def _fine(precision: Precision) -> Precision:
+    return Precision(precision.activation_bits, 16)
