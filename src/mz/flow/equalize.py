@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from mz.engines.float_ort import FloatSession
-from mz.flow.calibration import halves, some
+from mz.flow.calibration import halves, some, tapped_session
 from mz.flow.options import Progress, Step
-from mz.graph import Graph, Params
+from mz.graph import Graph, Params, Quantization
 from mz.optimize import MAX_SCALE, METHODS, Peaks, absorb_bias, equalize, find_peaks
-from mz.quantize import Recipe, Trial, collect, image_bytes, in_chunks
+from mz.quantize import Recipe, Refinements, Trial, collect, image_bytes, in_chunks, refine
 from mz.script import Equalization
 
 IMAGES = 128
 """Either half of them gives peaks and ranges once, and images of the other half judge; what is kept is made on all."""
 JUDGED_IMAGES = 32
+ROUNDED_IMAGES = 32
 MARGIN_DB = 0.25
 """What a method must bring over none on the mean of images, whichever half the ranges come from: where they end
 depends on the few images that gave them, and that moves a network by more than most methods do."""
@@ -37,11 +37,18 @@ class _Fold:
     peaks: Peaks
     trial: Trial
 
-    def judge(self, change: Change, recipe: Recipe) -> float:
+    def judge(self, change: Change, recipe: Recipe, rounding: bool) -> float:
         graph, params, _ = change(self.peaks)
-        session = FloatSession(graph, params, taps=[layer.name for layer in graph.layers if not layer.host])
+        session = tapped_session(graph, params)
         statistics = collect(session, [self.seen], image_bytes(graph))
-        return float(self.trial.image_dbs(graph, params, statistics, recipe).mean())
+        if not rounding:
+            return float(self.trial.image_dbs(graph, params, statistics, recipe).mean())
+
+        def refined(quantization: Quantization) -> Quantization:
+            images = some(self.seen, ROUNDED_IMAGES)
+            return refine(graph, params, quantization, images, session, Refinements())
+
+        return float(self.trial.image_dbs(graph, params, statistics, recipe, refined).mean())
 
 
 def run_equalization(
@@ -51,11 +58,12 @@ def run_equalization(
     recipe: Recipe,
     asked: Equalization,
     progress: Progress,
+    rounding: bool = False,
 ) -> tuple[Graph, Params, Step, dict[str, Any]]:
     """The equalized network (or the same one), the line of the table, and what was measured, in plain data.
 
     Policy `allowed` keeps a method only where it measures better than none, `enabled` takes the best one in any case;
-    likewise for bias absorption before it.
+    likewise for bias absorption before it. rounding: judge after second-order rounding and bias correction.
     """
     folds = halves(images, IMAGES // 2, IMAGES // 2)
     trials = [
@@ -82,10 +90,10 @@ def run_equalization(
 
     def measure(name: str, change: Change) -> None:
         """What a change brings on images from which neither factors nor ranges come; as made on all, if it does any."""
-        *network, reports[name] = change(peaks)
+        changed, scaled, reports[name] = change(peaks)
         if name == "none" or reports[name]["scaled"]:
-            networks[name] = network[0], network[1]
-            judged[name] = np.array([fold.judge(change, recipe) for fold in trials])
+            networks[name] = changed, scaled
+            judged[name] = np.array([fold.judge(change, recipe, rounding) for fold in trials])
             found[name] = float(np.mean(judged[name]))
         advance(1)
 

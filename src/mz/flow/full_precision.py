@@ -204,12 +204,13 @@ def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
         passes.steps.append(Step("equalization", False, False, plan.equalization_note))
         return
     sample, recipe = passes.images.sample(IMAGES), passes.recipe
-    if plan.refinements.rounding and not recipe.per_layer_weight_scale:
-        # Second-order rounding will mend what 8-bit weights do; to judge by rounding to nearest would choose methods
-        # that cost more in the activations than they then bring in the weights.
-        recipe = recipe.with_fine_weights()
+    rounding = plan.refinements.rounding
+    if rounding and not recipe.per_layer_weight_scale:
+        # It will mend what 8-bit weights do, with one scale a channel nearly all: what stays is the activations' noise.
+        # To judge by rounding to nearest would choose methods that cost more in those than they bring in the weights.
+        recipe, rounding = recipe.with_fine_weights(), False
     passes.graph, passes.params, step, passes.report["equalization"] = run_equalization(
-        passes.graph, passes.params, sample, recipe, asked, progress
+        passes.graph, passes.params, sample, recipe, asked, progress, rounding
     )
     passes.steps.append(step)
 

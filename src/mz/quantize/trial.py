@@ -8,13 +8,18 @@ import numpy as np
 
 from mz.engines.float_ort import FloatSession
 from mz.engines.integer_ort import IntegerOrtSession
-from mz.graph import Graph, Params
+from mz.graph import Graph, Params, Quantization
 from mz.quantize.quantizer import quantize
 from mz.quantize.recipe import Recipe
 from mz.quantize.statistics import Statistics, image_bytes, in_chunks
 
 Adapt = Callable[[np.ndarray], np.ndarray]
+Refined = Callable[[Quantization], Quantization]
 Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+def as_it_is(quantization: Quantization) -> Quantization:
+    return quantization
 
 
 class Trial:
@@ -38,12 +43,20 @@ class Trial:
         """
         return self._db(graph, self._integers(graph, params, statistics, recipe))
 
-    def image_dbs(self, graph: Graph, params: Params, statistics: Statistics, recipe: Recipe) -> np.ndarray:
-        """Likewise of every image by itself, float64 [N], so that one that the ranges clip does not decide for all."""
-        found = [
-            _decibels(power, noise).mean(axis=0)
-            for power, noise in self._powers(graph, self._integers(graph, params, statistics, recipe))
-        ]
+    def image_dbs(
+        self,
+        graph: Graph,
+        params: Params,
+        statistics: Statistics,
+        recipe: Recipe,
+        refined: Refined = as_it_is,
+    ) -> np.ndarray:
+        """Likewise of every image by itself, float64 [N], so that one that the ranges clip does not decide for all.
+
+        refined: what becomes of the integers before they are tried.
+        """
+        run = self._integers(graph, params, statistics, recipe, refined)
+        found = [_decibels(power, noise).mean(axis=0) for power, noise in self._powers(graph, run)]
         return np.concatenate(found)
 
     def float_db(self, graph: Graph, params: Params, adapt: Adapt = lambda values: values) -> float:
@@ -51,8 +64,15 @@ class Trial:
         session = FloatSession(graph, params, taps=graph.accelerator_outputs())
         return self._db(graph, lambda part: session.run({name: adapt(x) for name, x in part.items()}))
 
-    def _integers(self, graph: Graph, params: Params, statistics: Statistics, recipe: Recipe) -> Run:
-        quantization = quantize(graph, params, statistics, recipe)
+    def _integers(
+        self,
+        graph: Graph,
+        params: Params,
+        statistics: Statistics,
+        recipe: Recipe,
+        refined: Refined = as_it_is,
+    ) -> Run:
+        quantization = refined(quantize(graph, params, statistics, recipe))
         engine = IntegerOrtSession(graph, params, quantization)
         tensors = quantization.tensors
 
