@@ -12,7 +12,7 @@ from mz.archive.model import kernel_shape
 from mz.compiler.memory_plan import MemoryPlan, plan_memory
 from mz.compiler.summary import packed_bytes
 from mz.errors import UserError
-from mz.graph import Graph, Precision, Quantization, TensorQuant, Weighted
+from mz.graph import Graph, Precision, Quantization, TensorQuant
 from mz.zoo import HwArch
 
 
@@ -37,8 +37,7 @@ def check_room(arch: HwArch, graph: Graph, precisions: Mapping[str, Precision]) 
     bits = {name: TensorQuant(np.float32(1), 0, one.activation_bits) for name, one in precisions.items()}
     weights = sum(
         packed_bytes(math.prod(kernel_shape(graph, layer)), precisions[layer.name].weight_bits)
-        for layer in graph.layers
-        if isinstance(layer, Weighted) and not layer.host
+        for layer in graph.weighted
     )
     check_fits(arch, graph.name, plan_memory(graph, Quantization(bits)), weights)
 

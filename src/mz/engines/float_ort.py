@@ -50,6 +50,13 @@ class FloatSession:
         return {name: found[name] for name in self._wanted}
 
 
+def tapped_session(graph: Graph, params: Params) -> FloatSession:
+    """The float network with every accelerator tensor tapped. It keeps hundreds of megabytes between its runs: open it
+    where it is needed, and let it go.
+    """
+    return FloatSession(graph, params, taps=[layer.name for layer in graph.layers if not layer.host])
+
+
 class HostSession:
     """The layers that run in float on the host, after dequantization."""
 

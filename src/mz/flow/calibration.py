@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mz import data, tasks
-from mz.engines.float_ort import FloatSession
+from mz.engines.float_ort import tapped_session
 from mz.flow.options import Progress
 from mz.graph import Graph, Params
 from mz.quantize import Statistics, collect, image_bytes, image_count
@@ -45,13 +45,6 @@ class CalibrationSet:
 
 def open_set(dataset: data.Dataset, task: tasks.Task, feed: str, batch_size: int) -> CalibrationSet:
     return CalibrationSet(dataset, task.preprocess_batch, feed, batch_size)
-
-
-def tapped_session(graph: Graph, params: Params) -> FloatSession:
-    """The float network with every accelerator tensor tapped. It keeps hundreds of megabytes between its runs: open it
-    where it is needed, and let it go.
-    """
-    return FloatSession(graph, params, taps=[layer.name for layer in graph.layers if not layer.host])
 
 
 def calibrate(

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mz.flow.calibration import halves, some, tapped_session
+from mz.engines.float_ort import tapped_session
+from mz.flow.calibration import halves, some
 from mz.flow.options import Progress, Step
 from mz.graph import Graph, Params, Quantization
 from mz.optimize import MAX_SCALE, METHODS, Peaks, absorb_bias, equalize, find_peaks

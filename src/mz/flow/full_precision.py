@@ -143,12 +143,12 @@ def _structure_passes(passes: Passes, plan: Plan, cost: _Cost) -> None:
 
 
 def _remove_dead_channels(passes: Passes, cost: _Cost, optional: bool) -> None:
-    before = sum(map(passes.graph.macs, passes.graph.layers))
+    before = passes.graph.coverage().macs
     passes.graph, passes.params, lost = optimize.remove_dead_channels(passes.graph, passes.params)
     if not lost:
         passes.steps.append(Step("dead channels", True, not optional, "there are none", optional))
         return
-    after, db = sum(map(passes.graph.macs, passes.graph.layers)), cost.of(passes)
+    after, db = passes.graph.coverage().macs, cost.of(passes)
     note = (
         f"{sum(lost.values())} of {len(lost)} layers removed, {before:,} -> {after:,} MACs, "
         f"float output unchanged ({db:.0f} dB)"

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mz.engines.float_ort import FloatSession
+from mz.engines.float_ort import FloatSession, tapped_session
 from mz.engines.integer_ort import IntegerOrtSession
-from mz.flow.calibration import CalibrationSet, calibrate, halves, some, tapped_session
+from mz.flow.calibration import CalibrationSet, calibrate, halves, some
 from mz.flow.options import Progress, Step
 from mz.flow.recipe import Plan
 from mz.flow.tune import tune
@@ -110,7 +110,7 @@ def layer_noise(
     """
     inside = [layer.name for layer in graph.layers if not layer.host]
     count = len(next(iter(images.values())))
-    exact = FloatSession(graph, params, taps=inside)
+    exact = tapped_session(graph, params)
     engine = IntegerOrtSession(graph, params, quantization, taps=inside)
     meters = {name: SnrMeter() for name in inside}
     output = SnrMeter()
@@ -140,7 +140,7 @@ def _share_out(
     A layer keeps the precision that the script gives it, and 4 bits that it was given before.
     """
     images = some(sample, SENSITIVITY_IMAGES)
-    weighted = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
+    weighted = graph.weighted
     with progress("sensitivity", len(weighted), "layers") as advance:
         found = sensitivities(
             graph,

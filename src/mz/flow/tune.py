@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mz.engines.float_ort import tapped_session
 from mz.errors import UserError
-from mz.flow.calibration import CalibrationSet, Images, tapped_session
+from mz.flow.calibration import CalibrationSet, Images
 from mz.flow.options import Progress, Step
 from mz.flow.tuning import NAMES, Algorithm, name_of
 from mz.graph import Graph, Params, Quantization, Weighted

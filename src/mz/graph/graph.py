@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mz.errors import UserError
-from mz.graph.layers import LAYER_KINDS, Conv, Deconv, Dense, HostOp, Input, Layer
+from mz.graph.layers import LAYER_KINDS, Conv, Deconv, Dense, HostOp, Input, Layer, Weighted
 
 Shape = tuple[int, ...]
 
@@ -77,6 +77,11 @@ class Graph:
             for name in dict.fromkeys(layer.inputs):
                 readers[name].append(layer)
         return {name: tuple(layers) for name, layers in readers.items()}
+
+    @cached_property
+    def weighted(self) -> tuple[Weighted, ...]:
+        """The layers with weights on the accelerator, in topological order."""
+        return tuple(layer for layer in self.layers if isinstance(layer, Weighted) and not layer.host)
 
     @property
     def inputs(self) -> tuple[Input, ...]:

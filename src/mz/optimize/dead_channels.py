@@ -34,14 +34,12 @@ def remove_dead_channels(graph: Graph, params: Params) -> tuple[Graph, Params, d
 
 def channel_counts(graph: Graph) -> dict[str, int]:
     """Output channels of every weighted layer on the accelerator."""
-    layers = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
-    return {layer.name: layer.shape[-1 if isinstance(layer, Dense) else 0] for layer in layers}
+    return {layer.name: layer.shape[-1 if isinstance(layer, Dense) else 0] for layer in graph.weighted}
 
 
 def mixing_layers(graph: Graph) -> list[Weighted]:
     """Layers in which all inputs meet in every output: where a channel class ends. Depthwise layers pass it on."""
-    layers = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
-    return [layer for layer in layers if not isinstance(layer, Conv | Deconv) or layer.groups == 1]
+    return [layer for layer in graph.weighted if not isinstance(layer, Conv | Deconv) or layer.groups == 1]
 
 
 def _constant_inputs(graph: Graph, params: Params) -> dict[str, np.ndarray]:

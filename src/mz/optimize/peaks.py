@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mz.engines.float_ort import FloatSession
+from mz.engines.float_ort import tapped_session
 from mz.graph import Graph, Params
 from mz.optimize.channels import Channels
 
@@ -31,7 +31,7 @@ class Peaks:
 def find_peaks(graph: Graph, params: Params, batches: Iterable[Mapping[str, np.ndarray]]) -> Peaks:
     """Runs the float network over all batches (float32 [N, *shape] by Input layer)."""
     inside = [layer.name for layer in graph.layers if not layer.host]
-    session = FloatSession(graph, params, taps=inside)
+    session = tapped_session(graph, params)
     low: dict[str, np.ndarray] = {}
     high: dict[str, np.ndarray] = {}
     for batch in batches:

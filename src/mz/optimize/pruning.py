@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mz.errors import UserError
-from mz.graph import Graph, Params, Weighted
+from mz.graph import Graph, Params
 from mz.optimize.channel_removal import remove_channels
 from mz.optimize.channels import channel_classes
 from mz.optimize.dead_channels import channel_counts
@@ -86,12 +86,11 @@ def prune(
         group_done(group.name)
     removed = choose_channels(graph, channels, eliminations, weights, ratio, budget)
     smaller, cut = remove_channels(graph, params, channels, removed)
-    weighted = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
-    kept = {layer.name: ~removed[channels.of_outputs(graph, layer)] for layer in weighted}
+    kept = {layer.name: ~removed[channels.of_outputs(graph, layer)] for layer in graph.weighted}
     fitted = reconstruct((graph, params), (smaller, cut), kept, images, rng)
     before, after = channel_counts(graph), channel_counts(smaller)
     report = PruningReport(
-        macs=(sum(map(graph.macs, graph.layers)), sum(map(smaller.macs, smaller.layers))),
+        macs=(graph.coverage().macs, smaller.coverage().macs),
         parameters=(parameter_count(graph, params), parameter_count(smaller, fitted)),
         channels={name: (n, after[name]) for name, n in before.items() if after[name] != n},
         removed_db=round(trial.float_db(smaller, cut), 2),

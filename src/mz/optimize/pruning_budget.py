@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mz.archive.model import kernel_shape
 from mz.errors import UserError
-from mz.graph import Dense, Graph, Weighted
+from mz.graph import Graph, Weighted
 from mz.optimize.channels import Channels
 from mz.optimize.elimination import Elimination
 
@@ -62,23 +64,17 @@ class _Cost:
 
     def __init__(self, graph: Graph, channels: Channels, budget: str) -> None:
         self.budget = budget
-        layers = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
-        self.inputs = {layer.name: len(channels.of_inputs(graph, layer)) for layer in layers}
-        self.outputs = {layer.name: len(channels.of_outputs(graph, layer)) for layer in layers}
-        self.mixes = {layer.name: getattr(layer, "groups", 1) == 1 for layer in layers}
-        self.unit = {layer.name: self._unit(graph, layer) for layer in layers}
+        self.inputs = {layer.name: len(channels.of_inputs(graph, layer)) for layer in graph.weighted}
+        self.outputs = {layer.name: len(channels.of_outputs(graph, layer)) for layer in graph.weighted}
+        self.mixes = {layer.name: getattr(layer, "groups", 1) == 1 for layer in graph.weighted}
+        self.unit = {layer.name: self._unit(graph, layer) for layer in graph.weighted}
 
     def _unit(self, graph: Graph, layer: Weighted) -> float:
         """Of one output channel, and where inputs mix of one pair of channels."""
-        pairs = self.outputs[layer.name] * (self.inputs[layer.name] if self.mixes[layer.name] else 1)
         if self.budget == "channels":
             return 1.0
-        if self.budget == "macs":
-            return graph.macs(layer) / pairs
-        places = 1 if isinstance(layer, Dense) else int(np.prod(layer.shape[1:]))
-        inputs = int(np.prod(graph.input_shapes(layer)[0][1:])) if layer.kind == "deconv" else places
-        rows = int(np.prod(layer.shape[:-1])) if isinstance(layer, Dense) else inputs
-        return graph.macs(layer) / rows / pairs
+        whole = graph.macs(layer) if self.budget == "macs" else math.prod(kernel_shape(graph, layer))
+        return whole / (self.outputs[layer.name] * (self.inputs[layer.name] if self.mixes[layer.name] else 1))
 
     def of(self, name: str, inputs: int, outputs: int) -> float:
         pairs = outputs * inputs if self.mixes[name] and self.budget != "channels" else outputs
@@ -105,5 +101,6 @@ class _Cost:
 
 def parameter_count(graph: Graph, params: Mapping[str, Mapping[str, np.ndarray]]) -> int:
     """Weights and biases of the layers on the accelerator."""
-    layers = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
-    return sum(params[layer.name]["kernel"].size + params[layer.name]["bias"].size for layer in layers)
+    return sum(
+        params[layer.name]["kernel"].size + params[layer.name]["bias"].size for layer in graph.weighted
+    )

@@ -53,10 +53,9 @@ def pruning_groups(
 
     channels: `channel_classes(graph, "removal")`. layers: only channels that those layers alone make.
     """
-    weighted = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
     mixing = {layer.name for layer in mixing_layers(graph)}
     seen: defaultdict[int, list[tuple[str, int, int]]] = defaultdict(list)
-    for layer in weighted:
+    for layer in graph.weighted:
         counts = [
             np.bincount(side, minlength=channels.count)
             for side in (channels.of_inputs(graph, layer), channels.of_outputs(graph, layer))

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mz.engines.float_ort import FloatSession
+from mz.engines.float_ort import tapped_session
 from mz.errors import UserError
-from mz.graph import Graph, Params, Precision, Weighted
+from mz.graph import Graph, Params, Precision
 from mz.optimize.rescaling import by_channel
 from mz.quantize import ActivationRange, Recipe, collect, image_bytes, quantize
 
@@ -39,13 +39,12 @@ def taylor_scores(
     from mz.quantize.learned.lowering import constant, forward
 
     sample = {name: value[:_IMAGES] for name, value in images.items()}
-    session = FloatSession(graph, params, taps=[layer.name for layer in graph.layers if not layer.host])
+    session = tapped_session(graph, params)
     recipe = Recipe(Precision(16, 16), activation_range=ActivationRange("min_max"), weight_search=False)
     statistics = collect(session, [sample], image_bytes(graph))
     integers = constant(graph, params, quantize(graph, params, statistics, recipe), torch.float32)
-    weighted = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
-    leaves = [integers.kernels[layer.name].requires_grad_() for layer in weighted]
-    scores = {layer.name: np.zeros(len(params[layer.name]["bias"])) for layer in weighted}
+    leaves = [integers.kernels[layer.name].requires_grad_() for layer in graph.weighted]
+    scores = {layer.name: np.zeros(len(params[layer.name]["bias"])) for layer in graph.weighted}
     for start in range(0, len(next(iter(sample.values()))), _BATCH):
         feeds = {name: value[start : start + _BATCH] for name, value in sample.items()}
         total = torch.zeros(())
@@ -53,7 +52,7 @@ def taylor_scores(
             signs = torch.from_numpy(rng.choice(np.array([-1, 1], np.float32), y.shape))
             total = total + (signs * y).sum() / y.detach().square().sum().sqrt().clamp_min(1e-12)
         gradients = torch.autograd.grad(total, leaves, allow_unused=True)
-        for layer, kernel, gradient in zip(weighted, leaves, gradients, strict=True):
+        for layer, kernel, gradient in zip(graph.weighted, leaves, gradients, strict=True):
             if gradient is not None:
                 products = by_channel(layer, (kernel.detach() * gradient).numpy())
                 scores[layer.name] += np.square(products.sum(axis=(1, 2), dtype=np.float64))

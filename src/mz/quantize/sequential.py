@@ -61,7 +61,7 @@ def refine(
     images: float32 [N, *shape] by Input layer. float_session: the float network with the inputs of all weighted layers
     among its taps. Scales of weights and activations stay as they are.
     """
-    weighted = [layer for layer in graph.layers if isinstance(layer, Weighted) and not layer.host]
+    weighted = graph.weighted
     parts = in_chunks(images, image_bytes(graph))
     float_means = _mean_tensors(float_session, parts, {layer.inputs[0] for layer in weighted})
     del float_session  # with what it keeps between its runs, where the caller has no other use for it
