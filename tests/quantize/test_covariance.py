@@ -8,6 +8,7 @@ from tests.quantize.networks import layer_and_kernel
 
 from mz.emulator.linear import linear_sums
 from mz.quantize import covariance
+from mz.quantize.covariance import covariance as covariance_of
 from mz.quantize.covariance import patches, second_moments
 from mz.quantize.weights import by_channel
 
@@ -85,3 +86,10 @@ def test_second_moments():
     found = second_moments(samples)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-2)
+
+
+def test_the_covariance_of_inputs_far_from_zero_is_that_about_their_mean():
+    samples = np.random.default_rng(3).integers(200, 256, (2, 500, 6)).astype(np.float32)
+    wanted = [np.cov(one.T, bias=True) for one in samples.astype(np.float64)]
+    np.testing.assert_allclose(covariance_of(samples), wanted, rtol=1e-4, atol=1e-2)
+    assert (np.linalg.eigvalsh(covariance_of(samples)) > 0).all()

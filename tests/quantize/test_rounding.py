@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mz.quantize import rounding
-from mz.quantize.rounding import round_second_order
+from mz.quantize.rounding import factorize
 
 
 def correlated(rng: np.random.Generator, size: int, strength: float, samples: int = 400) -> np.ndarray:
@@ -14,6 +14,10 @@ def correlated(rng: np.random.Generator, size: int, strength: float, samples: in
     shared = rng.normal(0, 1, (samples, 1))
     x = strength * shared + (1 - strength) * rng.normal(0, 1, (samples, size))
     return x.T @ x / samples
+
+
+def round_second_order(rows, scale, moments, top):
+    return rounding.round_second_order(rows, scale, factorize(moments), top)
 
 
 def problem(seed: int, top: int, out: int = 6, size: int = 40):

@@ -27,19 +27,22 @@ def test_the_output_of_the_mean_is_the_mean_of_the_output(kind):
 
 
 @cache
-def quantized(precision: str):
+def quantized(precision: str, search: bool = True, per_layer: bool = False):
     """The network, its float session with every tensor tapped, calibration images, and nearest rounding."""
     graph, params = residual_network()
     session = FloatSession(graph, params, taps=[layer.name for layer in graph.layers])
     x = images(48)
     statistics = collect(session, [x], 1)
-    return graph, params, session, x, quantize(graph, params, statistics, Recipe(Precision.parse(precision)))
+    recipe = Recipe(Precision.parse(precision), weight_search=search, per_layer_weight_scale=per_layer)
+    return graph, params, session, x, quantize(graph, params, statistics, recipe), recipe
 
 
 @cache
-def refined(precision: str, rounding: bool, bias: bool, seed: int = 0):
-    graph, params, session, x, plain = quantized(precision)
-    return refine(graph, params, plain, x, session, Refinements(rounding, bias), seed=seed)
+def refined(
+    precision: str, rounding: bool, bias: bool, seed: int = 0, search: bool = True, per_layer: bool = False
+):
+    graph, params, session, x, plain, recipe = quantized(precision, search, per_layer)
+    return refine(graph, params, plain, recipe, x, session, Refinements(rounding, bias), seed=seed)
 
 
 def same(a, b) -> bool:
@@ -51,14 +54,16 @@ def same(a, b) -> bool:
 
 
 @pytest.mark.parametrize("precision", ["a8_w8", "a8_w4", "a16_w8", "a4_w4"])
-def test_scales_stay_and_integers_stay_in_range(precision):
-    graph, params, *_, plain = quantized(precision)
+@pytest.mark.parametrize("search", [False, True])
+def test_integers_stay_in_range_and_scales_stay_that_are_not_searched(precision, search):
+    graph, params, _, _, plain, _ = quantized(precision, search)
     before = {name: (w.kernel.copy(), w.bias.copy()) for name, w in plain.weights.items()}
-    found = refined(precision, True, True)
+    found = refined(precision, True, True, search=search)
     assert found.tensors == plain.tensors
     for name, weight in found.weights.items():
         old = plain.weights[name]
-        np.testing.assert_array_equal(weight.scale, old.scale)
+        assert weight.scale.dtype == np.float32 and (weight.scale > 0).all()
+        assert search or np.array_equal(weight.scale, old.scale)
         assert (weight.bits, weight.kernel.dtype, weight.bias.dtype) == (old.bits, old.kernel.dtype, np.int64)
         assert np.abs(weight.kernel.astype(int)).max() <= 2 ** (weight.bits - 1) - 1
         layer_constants(graph, graph[name], params, found)
@@ -67,19 +72,20 @@ def test_scales_stay_and_integers_stay_in_range(precision):
 
 
 def test_a_seed_gives_one_result():
-    graph, params, session, x, plain = quantized("a8_w4")
-    again = refine(graph, params, plain, x, session, Refinements(), seed=0)
+    graph, params, session, x, plain, recipe = quantized("a8_w4")
+    again = refine(graph, params, plain, recipe, x, session, Refinements(), seed=0)
     assert same(again, refined("a8_w4", True, True))
     assert not same(again, plain)
 
 
 def test_nothing_asked_for_changes_nothing():
-    assert same(refined("a8_w4", False, False), quantized("a8_w4")[-1])
+    assert same(refined("a8_w4", False, False), quantized("a8_w4")[-2])
 
 
 def test_each_refinement_touches_its_own_part():
-    plain = quantized("a8_w4")[-1]
-    rounded, corrected = refined("a8_w4", True, False), refined("a8_w4", False, True)
+    plain = quantized("a8_w4", False)[-2]
+    rounded = refined("a8_w4", True, False, search=False)
+    corrected = refined("a8_w4", False, True, search=False)
     for name, weight in plain.weights.items():
         np.testing.assert_array_equal(rounded.weights[name].bias, weight.bias)
         np.testing.assert_array_equal(corrected.weights[name].kernel, weight.kernel)
@@ -92,7 +98,7 @@ def test_each_refinement_touches_its_own_part():
 @pytest.mark.parametrize("rounding", [False, True])
 def test_bias_correction_leaves_no_mean_shift(precision, rounding):
     """Mean pre-activation of the integer network against the float one: half a step of the bias at most."""
-    graph, params, session, x, plain = quantized(precision)
+    graph, params, session, x, plain, _ = quantized(precision)
     found = refined(precision, rounding, True)
     weighted = [layer for layer in graph.layers if isinstance(layer, Weighted)]
     real = session.run(x)
@@ -116,9 +122,15 @@ def test_bias_correction_leaves_no_mean_shift(precision, rounding):
     assert shifts_before > 1
 
 
+@pytest.mark.parametrize("precision", ["a8_w8", "a8_w4"])
+def test_one_scale_a_layer_stays_one(precision):
+    for weight in refined(precision, True, True, per_layer=True).weights.values():
+        assert len(np.unique(weight.scale)) == 1
+
+
 @pytest.mark.parametrize("precision", ["a8_w4", "a8_w8"])
 def test_new_images_come_out_closer_to_float(precision):
-    graph, params, session, _, plain = quantized(precision)
+    graph, params, session, _, plain, _ = quantized(precision)
     fresh = images(64, seed=9)
     wanted = session.run(fresh)["fc1"]
 
@@ -130,9 +142,10 @@ def test_new_images_come_out_closer_to_float(precision):
 
 
 def test_progress_names_every_layer_but_inputs():
-    graph, params, session, x, plain = quantized("a8_w8")
+    graph, params, session, x, plain, recipe = quantized("a8_w8")
     seen: list[str] = []
-    refine(graph, params, plain, {"x": x["x"][:2]}, session, Refinements(False, True), layer_done=seen.append)
+    few = {"x": x["x"][:2]}
+    refine(graph, params, plain, recipe, few, session, Refinements(False, True), layer_done=seen.append)
     assert seen == [layer.name for layer in graph.layers[1:]]
 
 

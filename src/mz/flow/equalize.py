@@ -47,7 +47,7 @@ class _Fold:
 
         def refined(quantization: Quantization) -> Quantization:
             images = some(self.seen, ROUNDED_IMAGES)
-            return refine(graph, params, quantization, images, session, Refinements())
+            return refine(graph, params, quantization, recipe, images, session, Refinements())
 
         return float(self.trial.image_dbs(graph, params, statistics, recipe, refined).mean())
 

@@ -160,7 +160,9 @@ def _remove_dead_channels(passes: Passes, cost: _Cost, optional: bool) -> None:
 def _pruning_passes(passes: Passes, plan: Plan, progress: Progress) -> None:
     asked = plan.settings.pruning
     if asked:
-        sample = passes.images.sample(image_count(passes.graph, len(passes.images.dataset), _FITTED_IMAGES))
+        sample = passes.images.sample(
+            image_count(passes.graph, len(passes.images.dataset), _FITTED_IMAGES, value_bytes=4)
+        )
         with progress("pruning", optimize.group_count(passes.graph, asked.layers), "groups") as advance:
             passes.graph, passes.params, report = optimize.prune(
                 passes.graph,
@@ -179,7 +181,9 @@ def _pruning_passes(passes: Passes, plan: Plan, progress: Progress) -> None:
         )
         passes.done("pruning", note, report.to_dict())
     if shares := {name: share for name, share in plan.settings.sparsity.items() if share}:
-        sample = passes.images.sample(image_count(passes.graph, len(passes.images.dataset), _FITTED_IMAGES))
+        sample = passes.images.sample(
+            image_count(passes.graph, len(passes.images.dataset), _FITTED_IMAGES, value_bytes=4)
+        )
         passes.params, zeros = optimize.sparsify(passes.graph, passes.params, sample, shares, seed=plan.seed)
         least, most = min(zeros.zeros.values()), max(zeros.zeros.values())
         note = f"{len(shares)} layers, {100 * least:.0f} to {100 * most:.0f} % zeros, float output {zeros.float_db} dB"

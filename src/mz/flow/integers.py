@@ -85,6 +85,7 @@ def quantize_network(
                 graph,
                 params,
                 quantization,
+                recipe,
                 sample,
                 tapped_session(graph, params),
                 refinements,

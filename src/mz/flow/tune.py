@@ -82,7 +82,9 @@ def tune(
         run = _adaround if isinstance(algorithm, AdaRound) else _finetune
         found, note, report[name] = run(work, quantization, algorithm, checkpoints[-1])
         session = tapped_session(graph, params)
-        corrected = refine(graph, params, found, sample, session, Refinements(rounding=False), seed=seed)
+        corrected = refine(
+            graph, params, found, recipe, sample, session, Refinements(rounding=False), seed=seed
+        )
         tried = {"": found, ", then bias correction": corrected}
         losses = {how: judge.loss(each) for how, each in tried.items()}
         best = min(losses, key=losses.__getitem__)

@@ -63,6 +63,11 @@ def second_moments(samples: np.ndarray) -> np.ndarray:
     return np.matmul(samples.transpose(0, 2, 1), samples).astype(np.float64) / samples.shape[1]
 
 
+def covariance(samples: np.ndarray) -> np.ndarray:
+    """Second moments about the mean, likewise: what is left of the error once the bias takes its mean back."""
+    return second_moments(samples - samples.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32))
+
+
 def _sample_count(size: int, row_values: int) -> int:
     wanted = max(_FEWEST_SAMPLES, _SAMPLES_PER_WEIGHT * size)
     return max(size, min(wanted, _MOST_BYTES // (4 * row_values)))

@@ -60,7 +60,7 @@ def quantize(graph: Graph, params: Params, statistics: Statistics, recipe: Recip
                 quantization.tensors[layer.name],
                 recipe.precision_of(layer.name).weight_bits,
                 per_layer=recipe.per_layer_weight_scale,
-                search=recipe.layer_weight_search.get(layer.name, recipe.weight_search),
+                search=recipe.searches_weights(layer.name),
             )
     return quantization
 

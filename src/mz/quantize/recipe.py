@@ -48,6 +48,10 @@ class Recipe:
     def precision_of(self, name: str) -> Precision:
         return self.layer_precisions.get(name, self.precision)
 
+    def searches_weights(self, name: str) -> bool:
+        """Whether the weight scales of layer `name` are searched."""
+        return self.layer_weight_search.get(name, self.weight_search)
+
     def with_fine_weights(self) -> Recipe:
         """The same with 16-bit weights: what is left is the noise of the activations, which rounding cannot mend."""
         return dataclasses.replace(

@@ -8,29 +8,42 @@ Source: Frantar et al., "GPTQ" (ICLR 2023), section 3, after Frantar and Alistar
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-_DAMPING = 0.001
+_DAMPING = 0.01
 _BLOCK = 64
 
 
-def round_second_order(rows: np.ndarray, scale: np.ndarray, moments: np.ndarray, top: int) -> np.ndarray:
+class Factor(NamedTuple):
+    """In which order weights are rounded, int64 [G, K], and what the rest takes up, upper triangular [G, K, K]."""
+
+    order: np.ndarray
+    upper: np.ndarray
+
+
+def factorize(moments: np.ndarray) -> Factor:
+    """What rounding needs of second moments [G, K, K], whatever the weights and their scales."""
+    diagonal = np.diagonal(moments, axis1=1, axis2=2)
+    order = np.argsort(-diagonal, axis=1, kind="stable")
+    group = np.arange(len(moments))[:, None]
+    damped = moments[group[:, :, None], order[:, :, None], order[:, None, :]].astype(np.float64)
+    mean = diagonal.mean(axis=1, keepdims=True)
+    index = np.arange(moments.shape[1])
+    damped[:, index, index] += _DAMPING * mean + np.where(mean > 0, 0.0, 1.0)
+    return Factor(order, np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1))
+
+
+def round_second_order(rows: np.ndarray, scale: np.ndarray, factor: Factor, top: int) -> np.ndarray:
     """Integers of `rows` that keep the layer's output, rather than its weights, close.
 
-    rows: real weights [G, O, K]; scale [G, O] real values per integer; moments [G, K, K]; top: largest magnitude.
+    rows: real weights [G, O, K]; scale [G, O] real values per integer; top: largest magnitude.
     Returns int64 [G, O, K]. Inputs that never vary from zero round to nearest; a weight of zero stays zero, so that
     what pruning has taken out stays out.
     """
-    diagonal = np.diagonal(moments, axis1=1, axis2=2)
+    order, upper = factor
     size = rows.shape[2]
-    order = np.argsort(-diagonal, axis=1, kind="stable")
-    group = np.arange(len(rows))[:, None]
-    damped = moments[group[:, :, None], order[:, :, None], order[:, None, :]].astype(np.float64)
-    mean = diagonal.mean(axis=1, keepdims=True)
-    index = np.arange(size)
-    damped[:, index, index] += _DAMPING * mean + np.where(mean > 0, 0.0, 1.0)
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
-
     rest = np.take_along_axis(rows, order[:, None, :], axis=2) / scale[:, :, None]
     absent = rest == 0
     q = np.zeros(rest.shape)

@@ -18,12 +18,14 @@ from mz.emulator.constants import Constants
 from mz.emulator.kernels import run_kernel
 from mz.emulator.numerics import quantize as quantize_input
 from mz.emulator.numerics import weight_max
-from mz.graph import Deconv, Graph, Input, Layer, Params, Quantization, Weighted, WeightQuant
+from mz.graph import Deconv, Graph, Input, Layer, Params, Quantization, TensorQuant, Weighted, WeightQuant
 from mz.quantize.bias_correction import corrected_bias
-from mz.quantize.covariance import patches, second_moments
-from mz.quantize.rounding import round_second_order
+from mz.quantize.covariance import covariance, patches, second_moments
+from mz.quantize.recipe import Recipe
+from mz.quantize.rounded_scales import round_with_scales
+from mz.quantize.rounding import factorize, round_second_order
 from mz.quantize.statistics import FloatRunner, image_bytes, in_chunks
-from mz.quantize.weights import by_channel, from_channels, integers
+from mz.quantize.weights import by_channel, from_channels, integers, quantize_weights, with_room_for
 
 _LARGEST_TENSOR_BYTES = 192 << 20
 MOST_WEIGHTS_A_CHANNEL = 8192
@@ -39,16 +41,17 @@ class Refinements:
     bias_correction: bool = True
 
 
-def image_count(graph: Graph, available: int, most: int = _MOST_IMAGES) -> int:
-    """How many images a walk takes: fewer than `most` to keep its largest tensor (4 bytes a value) within 192 MiB."""
-    largest = max(int(np.prod(layer.shape)) for layer in graph.layers)
-    return min(available, most, max(_FEWEST_IMAGES, _LARGEST_TENSOR_BYTES // (4 * largest)))
+def image_count(graph: Graph, available: int, most: int = _MOST_IMAGES, value_bytes: int = 1) -> int:
+    """How many images a walk takes: fewer than `most` to keep its largest tensor within 192 MiB."""
+    largest = value_bytes * max(int(np.prod(layer.shape)) for layer in graph.layers)
+    return min(available, most, max(_FEWEST_IMAGES, _LARGEST_TENSOR_BYTES // largest))
 
 
 def refine(
     graph: Graph,
     params: Params,
     quantization: Quantization,
+    recipe: Recipe,
     images: Mapping[str, np.ndarray],
     float_session: FloatRunner,
     refinements: Refinements,
@@ -56,10 +59,11 @@ def refine(
     seed: int = 0,
     layer_done: Callable[[str], None] = lambda name: None,
 ) -> Quantization:
-    """A quantization with the same scales and better integers.
+    """A quantization with the same activation scales, better integers and, where the recipe has weight scales searched,
+    better weight scales.
 
-    images: float32 [N, *shape] by Input layer. float_session: the float network with the inputs of all weighted layers
-    among its taps. Scales of weights and activations stay as they are.
+    quantization: made by `recipe`. images: float32 [N, *shape] by Input layer. float_session: the float network with
+    the inputs of all weighted layers among its taps.
     """
     weighted = graph.weighted
     parts = in_chunks(images, image_bytes(graph))
@@ -80,7 +84,9 @@ def refine(
         if isinstance(layer, Weighted):
             x, float_mean = live[layer.inputs[0]], float_means[layer.inputs[0]]
             rng = np.random.default_rng([seed, len(live), *layer.name.encode()])
-            refined.weights[layer.name] = _refined(layer, params, refined, x, float_mean, refinements, rng)
+            refined.weights[layer.name] = _refined(
+                layer, params, refined, recipe, x, float_mean, refinements, rng
+            )
         constants = layer_constants(graph, layer, params, refined)
         live[layer.name] = _run(layer, constants, [live[name] for name in layer.inputs], refined)
         for name in layer.inputs:
@@ -101,6 +107,7 @@ def _refined(
     layer: Weighted,
     params: Params,
     quantization: Quantization,
+    recipe: Recipe,
     x: np.ndarray,
     float_mean: np.ndarray,
     refinements: Refinements,
@@ -111,23 +118,44 @@ def _refined(
     if refinements.rounding and rounds_to_second_order(layer, kernel.shape):
         samples = patches(layer, x, rng, tensor.zero_point)
         assert samples is not None
-        rows = by_channel(layer, kernel).astype(np.float64)
-        groups = len(samples)
-        q = round_second_order(
-            rows.reshape(groups, -1, rows.shape[1]),
-            weight.scale.astype(np.float64).reshape(groups, -1),
-            second_moments(samples),
-            weight_max(weight.bits),
-        )
-        q_kernel = from_channels(layer, q.reshape(rows.shape), kernel.shape).astype(weight.kernel.dtype)
-        weight = dataclasses.replace(
-            integers(layer, kernel, bias, tensor, weight.scale, weight.bits), kernel=q_kernel
-        )
+        # The bias is to take back the mean of the error, so only what varies counts.
+        moments = covariance(samples) if refinements.bias_correction else second_moments(samples)
+        weight = _rounded(layer, kernel, bias, tensor, quantization, recipe, moments)
     if refinements.bias_correction:
         integer_mean = x.sum(axis=0, dtype=np.int64) / len(x) - tensor.zero_point
         q_bias = corrected_bias(layer, kernel, bias, float_mean, weight, tensor, integer_mean)
         weight = dataclasses.replace(weight, bias=q_bias)
     return weight
+
+
+def _rounded(
+    layer: Weighted,
+    kernel: np.ndarray,
+    bias: np.ndarray,
+    x: TensorQuant,
+    quantization: Quantization,
+    recipe: Recipe,
+    moments: np.ndarray,
+) -> WeightQuant:
+    """The layer's weights by second-order rounding, its bias to nearest."""
+    weight, per_layer = quantization.weights[layer.name], recipe.per_layer_weight_scale
+    rows = by_channel(layer, kernel).astype(np.float64)
+    grouped = rows.reshape(len(moments), -1, rows.shape[1])
+    scale = weight.scale
+    if recipe.searches_weights(layer.name):
+        y = quantization.tensors[layer.name]
+        largest = quantize_weights(
+            layer, kernel, bias, x, y, weight.bits, per_layer=per_layer, search=False
+        ).scale.astype(np.float64)
+        q, found = round_with_scales(
+            grouped, largest.reshape(grouped.shape[:2]), moments, weight.bits, per_layer=per_layer
+        )
+        scale = with_room_for(bias, found.reshape(-1), x, weight.bits, per_layer=per_layer)
+    else:
+        own = scale.astype(np.float64).reshape(grouped.shape[:2])
+        q = round_second_order(grouped, own, factorize(moments), weight_max(weight.bits))
+    q_kernel = from_channels(layer, q.reshape(rows.shape), kernel.shape).astype(weight.kernel.dtype)
+    return dataclasses.replace(integers(layer, kernel, bias, x, scale, weight.bits), kernel=q_kernel)
 
 
 def _run(

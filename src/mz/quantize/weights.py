@@ -63,12 +63,18 @@ def quantize_weights(
     # A channel without weights (or none that float32 can scale) is a constant: any scale serves that leaves the bias
     # finer than an output step.
     scale = np.where(scale >= _SMALLEST_SCALE, scale, float(y.scale) / float(x.scale) / 256)
+    return integers(layer, kernel, bias, x, with_room_for(bias, scale, x, bits, per_layer=per_layer), bits)
+
+
+def with_room_for(
+    bias: np.ndarray, scale: np.ndarray, x: TensorQuant, bits: int, *, per_layer: bool = False
+) -> np.ndarray:
+    """Scales [O], raised where the bias would take more than half of the accumulator, as float32."""
     limit = BIAS_LIMIT[32 if x.bits <= 8 and bits <= 8 else 64]
     scale = np.maximum(scale, np.abs(bias.astype(np.float64)) / (float(x.scale) * limit))
     if per_layer:
         scale[:] = scale.max()
-    scale32 = np.clip(scale, _SMALLEST_SCALE, _LARGEST_SCALE).astype(np.float32)
-    return integers(layer, kernel, bias, x, scale32, bits)
+    return np.clip(scale, _SMALLEST_SCALE, _LARGEST_SCALE).astype(np.float32)
 
 
 def integers(
