@@ -97,9 +97,7 @@ def least_error(
     return search_ends(full, error)
 
 
-def search_ends(
-    full: tuple[float, float], error: Callable[[float, float], float]
-) -> tuple[float, float]:
+def search_ends(full: tuple[float, float], error: Callable[[float, float], float]) -> tuple[float, float]:
     """The range within `full` (which is among those tried) with the least error of (low, high): the upper and the lower
     end in turn, twice. Of equal ranges the widest.
     """
