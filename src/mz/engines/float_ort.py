@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,10 @@ from mz.graph import Graph, Input, Params
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
+
+
+_ALIGNMENT = 16
+"""In float32: 64 bytes."""
 
 
 def open_session(model: onnx.ModelProto, threads: int = 0) -> onnxruntime.InferenceSession:
@@ -59,34 +64,39 @@ class TappedSession(FloatSession):
 
     def __init__(self, graph: Graph, params: Params) -> None:
         super().__init__(graph, params, [layer.name for layer in graph.layers if not layer.host])
-        self._graph = graph
-        self._memory: dict[str, np.ndarray] = {}
+        self._shapes = {name: graph[name].shape for name in self._computed if not graph[name].host}
+        self._memory = np.empty(0, np.float32)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """As `FloatSession.run`."""
         found = dict(feeds)
         if self._session is not None:
+            found |= self._places(len(next(iter(feeds.values()))))
             binding = self._session.io_binding()
             for entry in self._session.get_inputs():
                 binding.bind_cpu_input(entry.name, np.ascontiguousarray(feeds[entry.name]))
-            images = len(next(iter(feeds.values())))
             for name in self._computed:
-                if self._graph[name].host:
+                if name in self._shapes:
+                    x = found[name]
+                    binding.bind_output(name, "cpu", 0, np.float32, x.shape, x.ctypes.data)
+                else:
                     binding.bind_output(name, "cpu")
-                    continue
-                x = found[name] = self._place(name, images)
-                binding.bind_output(name, "cpu", 0, np.float32, x.shape, x.ctypes.data)
             self._session.run_with_iobinding(binding)
             for name, value in zip(self._computed, binding.get_outputs(), strict=True):
-                if self._graph[name].host:
+                if name not in self._shapes:
                     found[name] = value.numpy()
         return {name: found[name] for name in self._wanted}
 
-    def _place(self, name: str, images: int) -> np.ndarray:
-        memory = self._memory.get(name)
-        if memory is None or len(memory) < images:
-            memory = self._memory[name] = np.empty((images, *self._graph[name].shape), np.float32)
-        return memory[:images]
+    def _places(self, images: int) -> dict[str, np.ndarray]:
+        """Where the tensors of so many images go: all in one block, which goes back to the system as a whole."""
+        sizes = [images * math.prod(shape) for shape in self._shapes.values()]
+        starts = np.cumsum([0] + [-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes])
+        if len(self._memory) < starts[-1]:
+            self._memory = np.empty(starts[-1], np.float32)
+        return {
+            name: self._memory[start : start + size].reshape(images, *shape)
+            for (name, shape), start, size in zip(self._shapes.items(), starts.tolist(), sizes, strict=False)
+        }
 
 
 def tapped_session(graph: Graph, params: Params) -> TappedSession:

@@ -120,6 +120,8 @@ def _calibration_pass(
 def some(images: Mapping[str, np.ndarray], count: int) -> Images:
     """At most `count` of the images, evenly spaced."""
     size = len(next(iter(images.values())))
+    if count >= size:
+        return dict(images)
     chosen = np.arange(min(count, size)) * size // min(count, size)
     return {name: value[chosen] for name, value in images.items()}
 

@@ -4,8 +4,8 @@ Source: Migacz, "8-bit Inference with TensorRT" (GPU Technology Conference, 2017
 threshold on magnitudes. What differs here:
 
 - a range has two ends, searched in turn as for least error, over the same shares of the full range;
-- integers are those of the asymmetric range, so that 0 is one of them. What is exactly 0 is kept at any range, so a ReLU's
-  heap of zeros says nothing about the range: the bin that holds it counts no more than the larger of its neighbours;
+- integers are those of the asymmetric range, so that 0 is one of them. What is exactly 0 is kept at any range, so the
+  zeros that a ReLU heaps up say nothing: their bin counts no more than the larger of its neighbours;
 - of several tensors that share a range each has its own divergence, and the sum decides.
 """
 
@@ -45,8 +45,8 @@ def divergence(histogram: Histogram, low: float, high: float, bits: int) -> floa
     """KL(P || Q) in nats of a histogram P and what integers make of it, Q.
 
     P is clipped: what lies beyond the range counts in its outermost bins. Q knows the values within the range only, and
-    spreads those of each integer evenly over its bins: so rounding costs as far as P is uneven within a step, and clipping as
-    far as it heaps up at the ends. Infinite where no value lies within the range.
+    spreads those of each integer evenly over its bins. So rounding costs as far as P is uneven within a step, and
+    clipping as far as it heaps up at the ends. Infinite where no value lies within the range.
     """
     values, counts = histogram
     inside = (values >= low) & (values <= high)
