@@ -14,8 +14,8 @@ from mz.optimize.channels import Channels, channel_classes, compact
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
-    """Of every accelerator tensor, the smallest and the largest value of each place: float32 of the tensor's shape, but 1
-    long along an axis where all places are of one channel class.
+    """Of every accelerator tensor, the smallest and the largest value of each place, float32 of the tensor's shape: of
+    length 1 along an axis where all places are of one channel class.
     """
 
     low: Mapping[str, np.ndarray]

@@ -110,8 +110,8 @@ def collect(
 ) -> Statistics:
     """Statistics of every tensor that `session` returns, over all batches (float32 [N, *shape] by Input layer).
 
-    gatherers: who else looks at the tensors of this pass. tensor_bytes: size of all those tensors for one image; batches
-    are cut so that they stay below 192 MiB.
+    gatherers: who else looks at the tensors of this pass. tensor_bytes: size of all those tensors for one image;
+    batches are cut so that they stay below 192 MiB.
     Raises UserError, naming the tensor, where the network gives a number that is not finite, or there is no image.
     """
     statistics: Statistics = {}
