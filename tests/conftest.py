@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,12 @@ def mirror() -> Path:
     if not folder:
         pytest.skip("needs real networks and data: set MZ_MIRROR to their folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of the run's own where the environment names none: tests neither read nor fill the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "MZ_CACHE" not in os.environ:
+            patch.setenv("MZ_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mz.emulator import NumpySession
+from mz.engines import integer_ort
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.engines.lower_integer import integer_model
 from mz.graph import (
@@ -192,15 +193,29 @@ def test_batch_size_and_threads_change_nothing(bits):
 
 @pytest.mark.parametrize("images", [1, 3, 6, 47])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_pieces_of_a_batch_keep_their_order(images, threads):
-    """Below two images a thread all threads share each layer; above, they take pieces; beyond 16 images, several."""
-    graph, quantization = network(8)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_pieces_of_a_batch_keep_their_order(images, threads, bits):
+    """Below two images a thread all threads share each layer; above, they take pieces; beyond 16 images, several, and
+    beyond fewer where layers are summed in float64.
+    """
+    graph, quantization = network(bits)
     x = np.random.default_rng(2).normal(0, 0.5, (images, 3, 10, 10)).astype(np.float32)
     found = IntegerOrtSession(graph, {}, quantization, ["conv1"], threads=threads).run({"x": x})
     expected = NumpySession(graph, {}, quantization, ["conv1"]).run({"x": x})
     for name, value in expected.items():
-        assert found[name].dtype == np.uint8
+        assert found[name].dtype == (np.uint8 if bits == 8 else np.uint16)
         np.testing.assert_array_equal(found[name], value)
+
+
+def test_pieces_are_smaller_where_layers_are_summed_in_float64(monkeypatch):
+    graph, narrow = network(8)
+    wide = network(16)[1]
+    assert integer_ort._most_images(graph, narrow) == integer_ort._most_images(graph, wide) == 16
+    largest = max(int(np.prod(layer.shape)) for layer in graph.layers)
+    for images in (3, 1, 0):
+        monkeypatch.setattr(integer_ort, "_WIDE_BYTES", 8 * largest * images)
+        assert integer_ort._most_images(graph, narrow) == 16
+        assert integer_ort._most_images(graph, wide) == max(1, images)
 
 
 @pytest.mark.parametrize(("start", "stop", "step"), [(0, 12, 2), (1, 12, 2), (2, 11, 3)])

@@ -51,6 +51,25 @@ def test_equalization_leaves_the_function_on_images_that_it_has_not_seen(
 
 @few
 @given(networks())
+def test_peaks_of_two_halves_are_those_of_the_whole_and_of_every_place(network) -> None:
+    graph, params = network
+    feeds = images(graph, 5)
+    session = FloatSession(graph, params, taps=[layer.name for layer in graph.layers])
+    whole, channels = find_peaks(graph, params, [feeds]), channel_classes(graph, "scale")
+    parts = [{name: x[cut] for name, x in feeds.items()} for cut in (slice(0, 2), slice(2, 5))]
+    merged = find_peaks(graph, params, parts[:1]).merged(find_peaks(graph, params, parts[1:]))
+    tensors = session.run(feeds)
+    for name, classes in channels.classes.items():
+        numbers, low, high = whole.by_class(channels, name)
+        for number, least, most in zip(numbers, low, high, strict=True):
+            mine = tensors[name][:, classes == number]
+            assert (least, most) == pytest.approx((mine.min(), mine.max()), rel=1e-5, abs=1e-6)
+        np.testing.assert_allclose(merged.by_class(channels, name)[1], low, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(merged.by_class(channels, name)[2], high, rtol=1e-5, atol=1e-6)
+
+
+@few
+@given(networks())
 def test_tensors_keep_their_largest_value_and_integers_their_clip(network) -> None:
     graph, params = network
     feeds = images(graph, 4)

@@ -268,8 +268,9 @@ def test_the_stored_recipe_names_every_layer_with_a_precision_of_its_own():
     assert recipe.to_dict(DENSE)["layer_precisions"] == {"fc1": "a8_w4", "y": "a16_w8"}
 
 
-@given(st.floats(2**-140, 2**100), st.sampled_from(["min_max", "mse"]))
+@given(st.floats(2**-140, 2**100), st.sampled_from(["min_max", "mse", "entropy"]))
 @example(1e-44, "mse")
+@example(1e-44, "entropy")
 @settings(max_examples=20)
 def test_any_magnitude_gives_usable_scales(size, method):
     graph = Graph("tiny", (layer(Input, "x"), layer(Activation, "t", "x", function="abs")), ("t",))

@@ -90,6 +90,25 @@ def test_a_number_that_is_not_finite_names_its_layer(bad):
         collect(Passing(), [{"x": good}, {"x": good, "conv7": broken}], 1)
 
 
+class Counting:
+    """A gatherer that knows how many images and of which tensors it saw."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, int] = {}
+
+    def update(self, tensors):
+        for name, values in tensors.items():
+            self.images[name] = self.images.get(name, 0) + len(values)
+
+
+def test_one_pass_serves_all_who_ask():
+    x = np.ones((7, 3), np.float32)
+    gatherers = [Counting(), Counting()]
+    found = collect(Passing(), [{"x": x, "y": x}, {"x": x, "y": -x}], 100 << 20, gatherers)
+    assert found["y"].low == -1
+    assert [gatherer.images for gatherer in gatherers] == [{"x": 14, "y": 14}] * 2
+
+
 def test_an_empty_calibration_set_is_refused():
     with pytest.raises(UserError, match="calibration set is empty"):
         collect(Passing(), [], 1)

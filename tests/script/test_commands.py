@@ -73,6 +73,7 @@ def test_the_later_statement_holds() -> None:
         "pre_quantization_optimization(activation_clipping, layers={conv*}, mode=percentile, clipping_values=[0.01, 99.9])"
         "pre_quantization_optimization(activation_clipping, layers=[conv2], mode=manual, clipping_values=[-1, 6])"
         "pre_quantization_optimization(activation_clipping, layers=[conv10], mode=disabled)"
+        "pre_quantization_optimization(activation_clipping, layers=[dw1], mode=entropy)"
         "pre_quantization_optimization(weights_clipping, layers=[fc1], mode=mmse)"
         "post_quantization_optimization(finetune, policy=disabled)"
     )
@@ -82,6 +83,7 @@ def test_the_later_statement_holds() -> None:
         "conv1": ("percentile", 0.01, 99.9),
         "conv2": ("manual", -1.0, 6.0),
         "conv10": ("percentile", 0.0, 100.0),
+        "dw1": ("entropy", 0.0, 0.0),
     }
     assert settings.weight_clipping == {"fc1": ("mmse", 0.0, 0.0)}
     assert settings.disabled == ["finetune"]
@@ -107,6 +109,7 @@ def test_the_later_statement_holds() -> None:
         ("pre_quantization_optimization(pruning, ratio=1.0)", "1:1: pre_quantization_optimization: ratio wants a share below 1"),
         ("pre_quantization_optimization(equalization, max_scale=0.5)", "1:1: equalization: max_scale wants a number of at least 1"),
         ("pre_quantization_optimization(ew_add_fusing, policy=enabled)", "1:31: pre_quantization_optimization(ew_add_fusing, ...) is not carried by this version of mz: an addition"),
+        ("pre_quantization_optimization(activation_clipping, layers=[conv1], mode=entropy, clipping_values=[0, 1])", "1:1: clipping_values has no meaning with mode=entropy"),
         ("pre_quantization_optimization(weights_clipping, layers=[conv1], mode=mmse, clipping_values=[0, 1])", "1:1: clipping_values has no meaning with mode=mmse"),
         ("pre_quantization_optimization(weights_clipping, layers=[conv1], mode=max)", "1:1: pre_quantization_optimization: mode is one of disabled, manual"),
         ("model_optimization_config(compression_params, auto_16bit_weights_ratio=2)", "1:1: model_optimization_config: auto_16bit_weights_ratio wants a share from 0 to 1"),
@@ -291,6 +294,7 @@ changes = st.one_of(
 )
 shares = st.floats(0, 0.99)
 policies = st.sampled_from(["enabled", "allowed"])
+activation_ranges = st.one_of(st.sampled_from(["mmse", "entropy"]).map(lambda mode: (mode, 0.0, 0.0)), ranges)
 weight_ranges = st.one_of(
     st.sampled_from(["disabled", "mmse", "mmse_if4b"]).map(lambda mode: (mode, 0.0, 0.0)), ranges
 )
@@ -336,7 +340,7 @@ weight_ranges = st.one_of(
             unique=True,
         ),
         precisions=by_layer(st.builds(Precision, bits, bits)),
-        activation_ranges=by_layer(ranges),
+        activation_ranges=by_layer(activation_ranges),
         weight_clipping=by_layer(weight_ranges),
         disabled=st.lists(
             st.sampled_from([*REFUSED_ALGORITHMS, "equalization", "finetune", "adaround"]), unique=True

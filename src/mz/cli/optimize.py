@@ -44,6 +44,7 @@ EXIT_NONE_HOLDS = 1
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random choice."
 )
+@click.option("--no-cache", is_flag=True, help="Calibrate anew, and keep no statistics for later runs.")
 @click.option("--allow-fallback", is_flag=True, help="Go on where a step of the recipe cannot be done.")
 @click.option(
     "--max-degradation",
@@ -73,6 +74,7 @@ def command(
     hw_arch: str | None,
     batch_size: int | None,
     seed: int,
+    no_cache: bool,
     allow_fallback: bool,
     max_degradation: float | None,
     metric: str | None,
@@ -102,6 +104,7 @@ def command(
         seed=seed,
         allow_fallback=allow_fallback,
         batch_size=batch_size,
+        cache=not no_cache,
     )
     if dry_run:
         script, refused = flow.recipe_in_force(ref, options, progress=console.progress, note=console.note)

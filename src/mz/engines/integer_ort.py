@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,8 @@ from mz.graph import Graph, Input, Params, Quantization
 
 _MOST_IMAGES = 16
 """Images that a thread takes at once: more only leave the processor's caches."""
+_WIDE_BYTES = 8 << 20
+"""What the largest tensor of these images may take in float64, in which 16-bit layers are summed."""
 
 
 class IntegerOrtSession:
@@ -42,6 +45,7 @@ class IntegerOrtSession:
         self._alone = open_integer_session(self._model, self._providers, 1)
         self._together = self._alone if self._threads == 1 else None
         self._names = [output.name for output in self._alone.get_outputs()]
+        self._most = _most_images(graph, quantization)
         self._layers = [_layer_of(graph, name) for name in self._names]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -57,7 +61,7 @@ class IntegerOrtSession:
         elif self._threads == 1:
             found = self._run(self._alone, feeds)
         else:
-            piece = min(_MOST_IMAGES, -(-images // self._threads))
+            piece = min(self._most, -(-images // self._threads))
             parts = [
                 {name: x[start : start + piece] for name, x in feeds.items()}
                 for start in range(0, images, piece)
@@ -76,6 +80,14 @@ class IntegerOrtSession:
         if self._together is None:
             self._together = open_integer_session(self._model, self._providers, self._threads)
         return self._together
+
+
+def _most_images(graph: Graph, quantization: Quantization) -> int:
+    bits = [quantized.bits for quantized in (*quantization.tensors.values(), *quantization.weights.values())]
+    if max(bits) <= 8:
+        return _MOST_IMAGES
+    largest = max(math.prod(layer.shape) for layer in graph.layers if not layer.host)
+    return max(1, min(_MOST_IMAGES, _WIDE_BYTES // (8 * largest)))
 
 
 def _processors() -> int:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mz import data, tasks
+from mz import data, tasks, zoo
 from mz.engines.float_ort import tapped_session
-from mz.flow.options import Progress
+from mz.errors import UserError
+from mz.flow.options import Note, Progress, no_note
+from mz.flow.statistics_cache import load, save, statistics_path
 from mz.graph import Graph, Params
 from mz.quantize import Statistics, collect, image_bytes, image_count
 
@@ -24,13 +26,18 @@ def as_parsed(images: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationSet:
-    """feed: the network's only Input. adapt: from what the parsed network takes to what this one takes."""
+    """feed: the network's only Input. adapt: from what the parsed network takes to what this one takes.
+
+    preprocessing: what `preprocess` does, in words that change with it, so that statistics of the set may be kept from
+    run to run; None keeps none.
+    """
 
     dataset: data.Dataset
     preprocess: Callable[..., np.ndarray]
     feed: str
     batch_size: int
     adapt: Callable[[np.ndarray], np.ndarray] = as_parsed
+    preprocessing: str | None = None
 
     def batches(self) -> Iterator[np.ndarray]:
         for images, _ in data.batches(self.dataset, self.preprocess, self.batch_size):
@@ -43,16 +50,53 @@ class CalibrationSet:
         return {self.feed: np.concatenate(found)}
 
 
-def open_set(dataset: data.Dataset, task: tasks.Task, feed: str, batch_size: int) -> CalibrationSet:
-    return CalibrationSet(dataset, task.preprocess_batch, feed, batch_size)
+def open_set(
+    dataset: data.Dataset,
+    task: tasks.Task,
+    feed: str,
+    batch_size: int,
+    cached: zoo.NetworkConfig | None = None,
+) -> CalibrationSet:
+    """cached: the configuration of the network, where statistics of the set may be kept from run to run."""
+    preprocessing = None
+    if cached is not None:
+        preprocessing = repr((cached.network.task, cached.parser.input_shapes, cached.preprocessing))
+    return CalibrationSet(dataset, task.preprocess_batch, feed, batch_size, preprocessing=preprocessing)
 
 
 def calibrate(
+    graph: Graph, params: Params, images: CalibrationSet, progress: Progress, note: Note = no_note
+) -> tuple[Statistics, Images]:
+    """Statistics of every accelerator tensor over the calibration set, from an earlier run where it kept them, and the
+    images that later steps look at again, evenly spaced over the set.
+    """
+    if images.preprocessing is None:
+        return _calibration_pass(graph, params, images, progress)
+    total = len(images.dataset)
+    settings = {
+        "images": data.content_key(images.dataset),
+        "preprocessing": images.preprocessing,
+        "feed": images.feed,
+        "batch_size": images.batch_size,
+    }
+    path = statistics_path(graph, params, settings)
+    if path.is_file():
+        sample = images.sample(image_count(graph, total))
+        known = load(path, sample)
+        if known is not None:
+            note(f"calibration: statistics of {total} images from the cache")
+            return known, sample
+    statistics, sample = _calibration_pass(graph, params, images, progress)
+    try:
+        save(path, statistics, sample)
+    except UserError as error:
+        note(f"calibration: statistics are not kept for other runs: {error}")
+    return statistics, sample
+
+
+def _calibration_pass(
     graph: Graph, params: Params, images: CalibrationSet, progress: Progress
 ) -> tuple[Statistics, Images]:
-    """One pass over the calibration set: statistics of every accelerator tensor, and the images that later steps look
-    at again, evenly spaced over the set.
-    """
     session = tapped_session(graph, params)
     total = len(images.dataset)
     wanted = image_count(graph, total)
@@ -76,6 +120,8 @@ def calibrate(
 def some(images: Mapping[str, np.ndarray], count: int) -> Images:
     """At most `count` of the images, evenly spaced."""
     size = len(next(iter(images.values())))
+    if count >= size:
+        return dict(images)
     chosen = np.arange(min(count, size)) * size // min(count, size)
     return {name: value[chosen] for name, value in images.items()}
 

@@ -13,8 +13,8 @@ from mz.engines.float_ort import tapped_session
 from mz.flow.calibration import halves, some
 from mz.flow.options import Progress, Step
 from mz.graph import Graph, Params, Quantization
-from mz.optimize import MAX_SCALE, METHODS, Peaks, absorb_bias, equalize, find_peaks
-from mz.quantize import Recipe, Refinements, Trial, collect, image_bytes, in_chunks, refine
+from mz.optimize import MAX_SCALE, METHODS, PeakGatherer, Peaks, absorb_bias, equalize
+from mz.quantize import Recipe, Refinements, Statistics, Trial, collect, image_bytes, refine
 from mz.script import Equalization
 
 IMAGES = 128
@@ -32,24 +32,39 @@ Change = Callable[[Peaks], tuple[Graph, Params, dict[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class _Fold:
-    """Half of the images, float32 [N, *shape] by Input layer, their peaks, and a trial on images of the other half."""
+    """Half of the images, float32 [N, *shape] by Input layer, what one pass over them gave of the network as it came,
+    and a trial on images of the other half.
+    """
 
+    network: Network
     seen: Mapping[str, np.ndarray]
     peaks: Peaks
+    statistics: Statistics
     trial: Trial
 
-    def judge(self, change: Change, recipe: Recipe, rounding: bool) -> float:
-        graph, params, _ = change(self.peaks)
-        session = tapped_session(graph, params)
-        statistics = collect(session, [self.seen], image_bytes(graph))
+    def judge(self, change: Change | None, recipe: Recipe, rounding: bool) -> float:
+        """change: None for the network as it came."""
+        (graph, params), statistics = self.network, self.statistics
+        if change is not None:
+            graph, params, _ = change(self.peaks)
+            statistics = collect(tapped_session(graph, params), [self.seen], image_bytes(graph))
         if not rounding:
             return float(self.trial.image_dbs(graph, params, statistics, recipe).mean())
 
         def refined(quantization: Quantization) -> Quantization:
-            images = some(self.seen, ROUNDED_IMAGES)
+            images, session = some(self.seen, ROUNDED_IMAGES), tapped_session(graph, params)
             return refine(graph, params, quantization, recipe, images, session, Refinements())
 
         return float(self.trial.image_dbs(graph, params, statistics, recipe, refined).mean())
+
+
+def _fold(
+    graph: Graph, params: Params, seen: Mapping[str, np.ndarray], unseen: Mapping[str, np.ndarray]
+) -> _Fold:
+    gatherer = PeakGatherer(graph)
+    statistics = collect(tapped_session(graph, params), [seen], image_bytes(graph), [gatherer])
+    trial = Trial(graph, params, some(unseen, JUDGED_IMAGES))
+    return _Fold((graph, params), seen, gatherer.peaks, statistics, trial)
 
 
 def run_equalization(
@@ -67,15 +82,8 @@ def run_equalization(
     likewise for bias absorption before it. rounding: judge after second-order rounding and bias correction.
     """
     folds = halves(images, IMAGES // 2, IMAGES // 2)
-    trials = [
-        _Fold(
-            seen,
-            find_peaks(graph, params, in_chunks(seen, image_bytes(graph))),
-            Trial(graph, params, some(unseen, JUDGED_IMAGES)),
-        )
-        for seen, unseen in (folds, folds[::-1])
-    ]
-    peaks = find_peaks(graph, params, in_chunks(images, image_bytes(graph)))
+    trials = [_fold(graph, params, seen, unseen) for seen, unseen in (folds, folds[::-1])]
+    peaks = trials[0].peaks.merged(trials[1].peaks)
     keep = [name for name, how in recipe.layer_ranges.items() if how.method == "manual"]
     options: dict[str, Any] = {
         "layer_scale": recipe.per_layer_weight_scale,
@@ -89,13 +97,16 @@ def run_equalization(
     networks: dict[str, Network] = {"none": (graph, params)}
     reports: dict[str, dict[str, Any]] = {"none": {}}
 
+    def judge(name: str, change: Change | None) -> None:
+        judged[name] = np.array([fold.judge(change, recipe, rounding) for fold in trials])
+        found[name] = float(np.mean(judged[name]))
+
     def measure(name: str, change: Change) -> None:
         """What a change brings on images from which neither factors nor ranges come; as made on all, if it does any."""
         changed, scaled, reports[name] = change(peaks)
-        if name == "none" or reports[name]["scaled"]:
+        if reports[name]["scaled"]:
             networks[name] = changed, scaled
-            judged[name] = np.array([fold.judge(change, recipe, rounding) for fold in trials])
-            found[name] = float(np.mean(judged[name]))
+            judge(name, change)
         advance(1)
 
     def equalized(method: str, peaks: Peaks) -> tuple[Graph, Params, dict[str, Any]]:
@@ -110,7 +121,8 @@ def run_equalization(
     methods = list(METHODS) if asked.method == "auto" else [asked.method]
     absorb = asked.bias_absorption != "disabled" and not keep
     with progress("equalization", len(methods) + 1 + absorb, "trials") as advance:
-        measure("none", lambda peaks: (graph, params, {}))
+        judge("none", None)
+        advance(1)
         for name in methods:
             measure(name, partial(equalized, name))
         tried = [name for name in found if name != "none"]

@@ -12,7 +12,7 @@ import numpy as np
 from mz.engines.float_ort import FloatSession, tapped_session
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.flow.calibration import CalibrationSet, calibrate, halves, some
-from mz.flow.options import Progress, Step
+from mz.flow.options import Note, Progress, Step, no_note
 from mz.flow.recipe import Plan
 from mz.flow.tune import tune
 from mz.graph import Graph, Params, Precision, Quantization, Weighted
@@ -62,12 +62,13 @@ def quantize_network(
     plan: Plan,
     progress: Progress,
     tuned_on: CalibrationSet | None = None,
+    note: Note = no_note,
 ) -> Integers:
     """Calibrates and quantizes a float network by the recipe, and by what the plan says beyond it.
 
     tuned_on: the images that gradient-based algorithms learn from, where the plan has any.
     """
-    statistics, sample = calibrate(graph, params, images, progress)
+    statistics, sample = calibrate(graph, params, images, progress, note)
     recipe, tried = _with_range_method(graph, params, recipe, sample)
     steps = [_ranges_step(recipe, tried)]
     report: dict[str, Any] = {}

@@ -98,11 +98,12 @@ def optimize_archive(
     if dataset is None:
         dataset = data.open_calibration(config, options.calib_path, plan.calib_count)
     note(f"calibration: {len(dataset)} images of {dataset.name}")
-    images = open_set(dataset, tasks.load(config), only_input(archive.graph), plan.batch_size)
+    feed, cached = only_input(archive.graph), config if options.cache else None
+    images = open_set(dataset, tasks.load(config), feed, plan.batch_size, cached)
     passes = full_precision(archive.graph, archive.params, images, plan, config.preprocessing, progress)
     tuned_on = dataclasses.replace(passes.images, dataset=pool) if pool is not None else None
     integers = quantize_network(
-        passes.graph, passes.params, passes.images, passes.recipe, plan, progress, tuned_on
+        passes.graph, passes.params, passes.images, passes.recipe, plan, progress, tuned_on, note
     )
 
     noise = integers.report["noise"]

@@ -68,7 +68,10 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True)
 class OptimizeOptions:
-    """None leaves the choice to the model script, then to the network's YAML, then to mz."""
+    """None leaves the choice to the model script, then to the network's YAML, then to mz.
+
+    cache: whether statistics of the calibration set are taken from earlier runs and kept for later ones.
+    """
 
     calib_path: Path | None = None
     calib_count: int | None = None
@@ -80,6 +83,7 @@ class OptimizeOptions:
     seed: int = 0
     allow_fallback: bool = False
     batch_size: int | None = None
+    cache: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
         layer_precisions=dict(settings.precisions),
         activation_range=ActivationRange("min_max" if plain else "auto"),
         layer_ranges={
-            name: ActivationRange(how, (low, high))
+            name: ActivationRange("mse" if how == "mmse" else how, (low, high))
             for name, (how, low, high) in settings.activation_ranges.items()
         },
         weight_search=not plain,

@@ -231,7 +231,10 @@ def _from_script(ground: Ground, text: str) -> tuple[Archive | None, str]:
         script.parse_script(text, "search"), [layer.name for layer in ground.archive.graph.layers]
     )
     options = OptimizeOptions(
-        hw_arch=ground.options.hw_arch, seed=ground.options.seed, precision=ground.options.precision
+        hw_arch=ground.options.hw_arch,
+        seed=ground.options.seed,
+        precision=ground.options.precision,
+        cache=ground.options.cache,
     )
     return _optimized(ground, settings, options)
 

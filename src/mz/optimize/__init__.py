@@ -12,7 +12,7 @@ from mz.optimize.equalization import MAX_SCALE, METHODS, EqualizationReport, equ
 from mz.optimize.input_form import InputForm, device_input
 from mz.optimize.inputs import convert_input, fold_normalization, resize_input
 from mz.optimize.output_activation import added_activations, change_output_activation
-from mz.optimize.peaks import Peaks, find_peaks
+from mz.optimize.peaks import PeakGatherer, Peaks, find_peaks
 from mz.optimize.pruning import PruningReport, group_count, prune
 from mz.optimize.rescaling import rescale
 from mz.optimize.sparsity import SparsityReport, sparsify
@@ -27,6 +27,7 @@ __all__ = [
     "Channels",
     "EqualizationReport",
     "InputForm",
+    "PeakGatherer",
     "Peaks",
     "PruningReport",
     "SparsityReport",

@@ -133,8 +133,8 @@ class _Solver:
         self.linear: dict[str, _Linear] = {}
         self.tensors: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         wanted = np.zeros(channels.count, dtype=bool)
-        for name in channels.classes:
-            classes, low, high = peaks.by_class(channels, name)
+        ends = {name: peaks.by_class(channels, name) for name in channels.classes}
+        for name, (classes, low, high) in ends.items():
             self.tensors[name] = classes, np.maximum(-low, high)
         for layer in graph.layers:
             if layer.host or not isinstance(layer, Weighted):
@@ -147,14 +147,13 @@ class _Solver:
             if layers is None or layer.name in layers:
                 wanted[outputs] = True
             if is_bounded(layer):
-                self.limit(layer, channels, peaks)
+                self.limit(layer, *ends[layer.name])
         self.pinned |= ~wanted
 
-    def limit(self, layer: Weighted, channels: Channels, peaks: Peaks) -> None:
+    def limit(self, layer: Weighted, classes: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
         """Integers clip at one number a tensor. So a channel that reaches its bound must stay as it is, and the others
         must stay below it.
         """
-        classes, low, high = peaks.by_class(channels, layer.name)
         for values, bound in ((high, layer.clip[1]), (-low, -layer.clip[0])):
             if np.isfinite(bound) and bound > 0:
                 room = np.divide(bound, values, out=np.full(len(values), np.inf), where=values > 0)

@@ -19,7 +19,15 @@ from mz.quantize.quantizer import activation_quants, quantize
 from mz.quantize.range_choice import best_method, output_noise_by_method
 from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
 from mz.quantize.sequential import Refinements, image_count, refine, rounds_to_second_order
-from mz.quantize.statistics import FloatRunner, Statistics, TensorStatistics, collect, image_bytes, in_chunks
+from mz.quantize.statistics import (
+    FloatRunner,
+    Gatherer,
+    Statistics,
+    TensorStatistics,
+    collect,
+    image_bytes,
+    in_chunks,
+)
 from mz.quantize.trial import Trial
 
 __all__ = [
@@ -34,6 +42,7 @@ __all__ = [
     "Finetune",
     "FinetuneReport",
     "FloatRunner",
+    "Gatherer",
     "Mend",
     "Observed",
     "Range",

@@ -23,6 +23,7 @@ from mz.graph import (
 )
 from mz.graph.functions import apply
 from mz.graph.layers import UNBOUNDED
+from mz.quantize.entropy import least_divergence
 from mz.quantize.groups import is_move, scale_groups
 from mz.quantize.ranges import (
     BEST_METHOD,
@@ -113,6 +114,8 @@ def _range(
     method = BEST_METHOD[bits] if how.method == "auto" else how.method
     if method in POWERS and bits <= 8:
         return least_error(statistics, bits, POWERS[method], function)
+    if method == "entropy" and bits <= 8:
+        return least_divergence(statistics, bits, function)
     return min_max(statistics, function)
 
 

@@ -1,4 +1,4 @@
-"""From statistics to activation ranges: min/max, percentile, and least mean squared error.
+"""From statistics to activation ranges: min/max, percentile, and the least error of rounding and clipping.
 
 Ranges always contain zero, so that padding and ReLU are exact.
 """
@@ -85,8 +85,8 @@ def least_error(
     (docs/quantization.md has the measurement; Nahshan et al., "Loss Aware Post-Training Quantization", 2019, section 4,
     search the power itself).
     """
-    low, high = full = min_max(statistics, function)
-    if low == high:
+    full = min_max(statistics, function)
+    if full[0] == full[1]:
         return full
     values, weights = _merged(statistics, power)
     values = np.clip(values, *full)
@@ -94,6 +94,14 @@ def least_error(
     def error(low: float, high: float) -> float:
         return _mean_error(values, weights, low, high, bits, power)
 
+    return search_ends(full, error)
+
+
+def search_ends(full: tuple[float, float], error: Callable[[float, float], float]) -> tuple[float, float]:
+    """The range within `full` (which is among those tried) with the least error of (low, high): the upper and the lower
+    end in turn, twice. Of equal ranges the widest.
+    """
+    low = full[0]
     for _ in range(2):
         highs = full[1] * _SHRINK if full[1] > 0 else np.zeros(1)
         high = highs[np.argmin([error(low, h) for h in highs])]

@@ -13,15 +13,15 @@ from mz.graph import Graph, Precision
 _LARGEST = 3.4e38
 """No float32 value is much larger."""
 
-RANGE_METHODS = ("auto", "min_max", "percentile", "mse", "l3")
+RANGE_METHODS = ("auto", "min_max", "percentile", "mse", "l3", "entropy")
 
 
 @dataclass(frozen=True, slots=True)
 class ActivationRange:
     """How a tensor's range is found.
 
-    method: `auto` (the best known for the bits), `min_max`, `mse`, `l3` (least cubed error), `percentile` (bounds in
-    0..100) or `manual` (bounds real).
+    method: `auto` (the best known for the bits), `min_max`, `mse`, `l3` (least cubed error), `entropy` (least
+    Kullback-Leibler divergence), `percentile` (bounds in 0..100) or `manual` (bounds real).
     """
 
     method: str = "auto"

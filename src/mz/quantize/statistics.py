@@ -7,7 +7,7 @@ neighbouring bins, so no earlier image is ever looked at again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +19,15 @@ from mz.graph import Graph
 BINS = 8192
 _TAPS_BYTES = 192 << 20
 _SAMPLES_PER_TENSOR = 1 << 18
+
+
+class Gatherer(Protocol):
+    """What an algorithm wants to know of the tensors of a pass, each float32 [N, *shape], a few images at a time.
+
+    The next images may come in the same memory.
+    """
+
+    def update(self, tensors: Mapping[str, np.ndarray]) -> None: ...
 
 
 class FloatRunner(Protocol):
@@ -45,9 +54,12 @@ class TensorStatistics:
         self._grow(max(-low, high))
         flat = values.reshape(-1)
         step = _step(flat.size)
+        # |value| < 2^exponent, and scaling by a power of two is exact: every bin is one of the BINS.
         bins = flat[::step] * np.float32(math.ldexp(BINS // 2, -self.exponent))
+        np.floor(bins, out=bins)
+        bins += BINS // 2
         # Each sample stands for `step` values: a last, shorter batch weighs no more than its share.
-        self.counts += step * np.bincount(_bins(bins), minlength=BINS)
+        self.counts += step * np.bincount(bins.astype(np.int32), minlength=BINS)
 
     def _grow(self, magnitude: float) -> None:
         needed = math.frexp(magnitude)[1] if magnitude > 0 else -64
@@ -73,10 +85,6 @@ def _step(size: int) -> int:
     return step
 
 
-def _bins(scaled: np.ndarray) -> np.ndarray:
-    return np.clip(np.floor(scaled).astype(np.int32) + BINS // 2, 0, BINS - 1)
-
-
 Statistics = dict[str, TensorStatistics]
 """By tensor (layer) name."""
 
@@ -95,17 +103,24 @@ def in_chunks(batch: Mapping[str, np.ndarray], bytes_per_image: int) -> Iterator
 
 
 def collect(
-    session: FloatRunner, batches: Iterable[Mapping[str, np.ndarray]], tensor_bytes: int
+    session: FloatRunner,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    tensor_bytes: int,
+    gatherers: Sequence[Gatherer] = (),
 ) -> Statistics:
     """Statistics of every tensor that `session` returns, over all batches (float32 [N, *shape] by Input layer).
 
-    tensor_bytes: size of all those tensors for one image; batches are cut so that they stay below 192 MiB.
+    gatherers: who else looks at the tensors of this pass. tensor_bytes: size of all those tensors for one image;
+    batches are cut so that they stay below 192 MiB.
     Raises UserError, naming the tensor, where the network gives a number that is not finite, or there is no image.
     """
     statistics: Statistics = {}
     for batch in batches:
         for part in in_chunks(batch, tensor_bytes):
-            for name, values in session.run(part).items():
+            tensors = session.run(part)
+            for gatherer in gatherers:
+                gatherer.update(tensors)
+            for name, values in tensors.items():
                 try:
                     statistics.setdefault(name, TensorStatistics()).update(values)
                 except ValueError as error:

@@ -8,6 +8,7 @@ from mz.script.settings import (
     EQUALIZATION_METHODS,
     IMPORTANCES,
     POLICIES,
+    RANGE_SEARCHES,
     WEIGHT_CLIPPING_MODES,
     ClippingRange,
     Equalization,
@@ -49,6 +50,10 @@ def activation_clipping(statement: Statement, layer_names: list[str], settings: 
         if "clipping_values" in statement.kwargs:
             raise statement.error("clipping_values has no meaning with mode=disabled")
         clipping: ClippingRange = ("percentile", 0.0, 100.0)  # the smallest and the largest value seen
+    elif mode in RANGE_SEARCHES:
+        if "clipping_values" in statement.kwargs:
+            raise statement.error(f"clipping_values has no meaning with mode={mode}")
+        clipping = (mode, 0.0, 0.0)
     elif mode in ("percentile", "percentile_force", "manual"):
         low, high = pair(statement, "clipping_values")
         if mode == "manual":
@@ -57,7 +62,7 @@ def activation_clipping(statement: Statement, layer_names: list[str], settings: 
             _check_percentiles(statement, low, high)
             clipping = ("percentile", low, high)
     else:
-        choice(statement, "mode", ("disabled", "percentile", "percentile_force", "manual"))
+        choice(statement, "mode", ("disabled", "percentile", "percentile_force", "manual", *RANGE_SEARCHES))
     settings.activation_ranges.update(dict.fromkeys(selected, clipping))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import TypeVar
 
 from mz.script.settings import (
+    RANGE_SEARCHES,
     Equalization,
     InputConversion,
     InputResize,
@@ -87,7 +88,8 @@ def _before(settings: ScriptSettings) -> Iterator[str]:
     if settings.equalization is not None:
         yield _equalization(settings.equalization)
     for (mode, low, high), layers in _grouped(settings.activation_ranges).items():
-        yield f"activation_clipping, layers={layers}, mode={mode}, clipping_values=[{low!r}, {high!r}]"
+        values = "" if mode in RANGE_SEARCHES else f", clipping_values=[{low!r}, {high!r}]"
+        yield f"activation_clipping, layers={layers}, mode={mode}{values}"
     for (mode, low, high), layers in _grouped(settings.weight_clipping).items():
         values = f", clipping_values=[{low!r}, {high!r}]" if mode in ("manual", "percentile") else ""
         yield f"weights_clipping, layers={layers}, mode={mode}{values}"

@@ -9,6 +9,8 @@ from mz.graph import Precision
 OPTIMIZATION_LEVELS = (-100, 0, 1, 2, 3, 4)
 COMPRESSION_LEVELS = (0, 1, 2, 3, 4, 5)
 WEIGHT_CLIPPING_MODES = ("disabled", "manual", "percentile", "mmse", "mmse_if4b")
+RANGE_SEARCHES = ("mmse", "entropy")
+"""Modes of activation_clipping that search a range; the published language has none."""
 EQUALIZATION_METHODS = ("auto", "one_step", "two_step", "dfq")
 POLICIES = ("enabled", "allowed", "disabled")
 CONVERSIONS = (
@@ -24,8 +26,8 @@ BUDGETS = ("macs", "parameters", "channels")
 IMPORTANCES = ("reconstruction", "energy", "taylor", "l1", "l2")
 
 ClippingRange = tuple[str, float, float]
-"""('percentile', low, high) in percent of the values seen, or ('manual', low, high) in real values; other modes of
-weight clipping have no bounds: ('mmse', 0, 0).
+"""('percentile', low, high) in percent of the values seen, or ('manual', low, high) in real values; other modes
+have no bounds: ('mmse', 0, 0).
 """
 
 

@@ -1,7 +1,8 @@
 """The user's cache of fetched files: named by sha256, checked whenever they are read, there whole or not at all.
 
 `MZ_CACHE` names the folder; otherwise the system's rule for caches applies (XDG on Linux). Its parts: `files/`
-(complete and verified), `built/` (ONNX built from a checkpoint), `partial/` (downloads to be resumed).
+(complete and verified), `built/` (ONNX built from a checkpoint), `partial/` (downloads to be resumed), `tuning/` and
+`statistics/` (what `mz.flow` keeps from run to run).
 """
 
 from __future__ import annotations
