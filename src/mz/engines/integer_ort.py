@@ -83,7 +83,8 @@ class IntegerOrtSession:
 
 
 def _most_images(graph: Graph, quantization: Quantization) -> int:
-    bits = [quantized.bits for quantized in (*quantization.tensors.values(), *quantization.weights.values())]
+    bits = [tensor.bits for tensor in quantization.tensors.values()]
+    bits += [weight.bits for weight in quantization.weights.values()]
     if max(bits) <= 8:
         return _MOST_IMAGES
     largest = max(math.prod(layer.shape) for layer in graph.layers if not layer.host)

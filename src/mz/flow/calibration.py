@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -80,7 +81,7 @@ def calibrate(
         "batch_size": images.batch_size,
     }
     path = statistics_path(graph, params, settings)
-    if path.is_file():
+    if os.path.isfile(path):  # False for a folder that may not be read, too
         sample = images.sample(image_count(graph, total))
         known = load(path, sample)
         if known is not None:

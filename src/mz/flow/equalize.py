@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mz.engines.float_ort import tapped_session
+from mz.engines.memory import give_back
 from mz.flow.calibration import halves, some
 from mz.flow.options import Progress, Step
 from mz.graph import Graph, Params, Quantization
@@ -83,6 +84,7 @@ def run_equalization(
     """
     folds = halves(images, IMAGES // 2, IMAGES // 2)
     trials = [_fold(graph, params, seen, unseen) for seen, unseen in (folds, folds[::-1])]
+    give_back()
     peaks = trials[0].peaks.merged(trials[1].peaks)
     keep = [name for name, how in recipe.layer_ranges.items() if how.method == "manual"]
     options: dict[str, Any] = {
@@ -99,6 +101,7 @@ def run_equalization(
 
     def judge(name: str, change: Change | None) -> None:
         judged[name] = np.array([fold.judge(change, recipe, rounding) for fold in trials])
+        give_back()
         found[name] = float(np.mean(judged[name]))
 
     def measure(name: str, change: Change) -> None:

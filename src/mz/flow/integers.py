@@ -11,6 +11,7 @@ import numpy as np
 
 from mz.engines.float_ort import FloatSession, tapped_session
 from mz.engines.integer_ort import IntegerOrtSession
+from mz.engines.memory import give_back
 from mz.flow.calibration import CalibrationSet, calibrate, halves, some
 from mz.flow.options import Note, Progress, Step, no_note
 from mz.flow.recipe import Plan
@@ -68,6 +69,7 @@ def quantize_network(
 
     tuned_on: the images that gradient-based algorithms learn from, where the plan has any.
     """
+    give_back()
     statistics, sample = calibrate(graph, params, images, progress, note)
     recipe, tried = _with_range_method(graph, params, recipe, sample)
     steps = [_ranges_step(recipe, tried)]
