@@ -91,10 +91,12 @@ def refine(
 
 
 def rounds_to_second_order(layer: Weighted, kernel_shape: tuple[int, ...]) -> bool:
-    """Whether second-order rounding is done: not for transposed convolutions, whose patches overlap in the output, nor
-    for so many weights an output channel that their second moments would take too long (and gigabytes).
+    """Whether second-order rounding is done: not for so many weights an output channel that their second moments would
+    take too long (and gigabytes).
     """
-    return not isinstance(layer, Deconv) and math.prod(kernel_shape[1:]) <= MOST_WEIGHTS_A_CHANNEL
+    if isinstance(layer, Deconv):  # [I, O/groups, ...]
+        kernel_shape = (kernel_shape[1], kernel_shape[0] // layer.groups, *kernel_shape[2:])
+    return math.prod(kernel_shape[1:]) <= MOST_WEIGHTS_A_CHANNEL
 
 
 def _refined(
@@ -110,7 +112,6 @@ def _refined(
     kernel, bias = params[layer.name]["kernel"], params[layer.name]["bias"]
     if refinements.rounding and rounds_to_second_order(layer, kernel.shape):
         samples = patches(layer, x, rng, tensor.zero_point)
-        assert samples is not None
         rows = by_channel(layer, kernel).astype(np.float64)
         groups = len(samples)
         q = round_second_order(
