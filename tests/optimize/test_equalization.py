@@ -14,9 +14,10 @@ from mz.archive.model import params_fault
 from mz.emulator import NumpySession
 from mz.engines.float_ort import FloatSession
 from mz.engines.integer_ort import IntegerOrtSession
-from mz.graph import Conv, Dense, Graph, Input, Reshape, Weighted
-from mz.optimize import METHODS, absorb_bias, channel_classes, equalize, find_peaks, rescale
+from mz.graph import Concat, Conv, Dense, Graph, Input, Reshape, Weighted
+from mz.optimize import METHODS, Peaks, absorb_bias, channel_classes, equalize, find_peaks, rescale
 from mz.quantize import Recipe, collect, image_bytes, quantize
+from mz.quantize.groups import scale_groups
 
 few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -70,15 +71,19 @@ def test_peaks_of_two_halves_are_those_of_the_whole_and_of_every_place(network) 
 
 @few
 @given(networks())
-def test_tensors_keep_their_largest_value_and_integers_their_clip(network) -> None:
+def test_scales_keep_their_largest_value_and_integers_their_clip(network) -> None:
     graph, params = network
     feeds = images(graph, 4)
     peaks = find_peaks(graph, params, [feeds])
     other, changed, _ = equalize(graph, params, peaks, method="one_step", layer_scale=False)
     after = find_peaks(other, changed, [feeds])
+
+    def largest(peaks: Peaks, group: tuple[str, ...]) -> float:
+        return max(max(-peaks.low[name].min(), peaks.high[name].max()) for name in group)
+
+    for group in scale_groups(graph):
+        assert largest(after, group) <= largest(peaks, group) * 1.001
     for layer in graph.layers:
-        largest = max(-peaks.low[layer.name].min(), peaks.high[layer.name].max())
-        assert max(-after.low[layer.name].min(), after.high[layer.name].max()) <= largest * 1.001
         if isinstance(
             layer, Weighted
         ):  # so that one bound a tensor is still the float network's on these images
@@ -175,6 +180,35 @@ def test_depthwise_layers_pass_a_factor_for_every_channel() -> None:
     assert not set(channels.of_outputs(graph, graph["conv1"])) & set(
         channels.of_outputs(graph, graph["conv2"])
     )
+
+
+def test_channels_that_lie_beside_others_grow_to_the_largest_of_the_scale_they_share() -> None:
+    """A concatenation gives both halves one scale: the quiet half is loud enough only beside its own channels."""
+    layers = (
+        Input(name="input_layer1", inputs=(), shape=(1, 2, 2)),
+        *(
+            Conv(name=name, inputs=("input_layer1",), shape=(1, 2, 2), kernel_shape=(1, 1))
+            for name in ("conv1", "conv2")
+        ),
+        Concat(name="concat1", inputs=("conv1", "conv2"), shape=(2, 2, 2), axis=0),
+        Conv(name="conv3", inputs=("concat1",), shape=(1, 2, 2), kernel_shape=(1, 1)),
+    )
+    weights = {"conv1": np.array([[8.0]]), "conv2": np.array([[2.0]]), "conv3": np.ones((1, 2))}
+    params = {
+        name: {
+            "kernel": kernel.astype(np.float32)[:, :, None, None],
+            "bias": np.zeros(len(kernel), np.float32),
+        }
+        for name, kernel in weights.items()
+    }
+    graph = Graph("beside", layers, ("conv3",))
+    peaks = find_peaks(graph, params, [ones()])
+    other, scaled, report = equalize(graph, params, peaks, method="one_step", layer_scale=False)
+    assert kernels(scaled, "conv1") == pytest.approx([8.0])
+    assert kernels(scaled, "conv2") == pytest.approx([8.0])
+    assert kernels(scaled, "conv3") == pytest.approx([1.0, 0.25])
+    assert (report.scaled, report.bundles) == (1, 1)
+    assert output_db(graph, params, other, scaled, images(graph)) > 100
 
 
 def test_summands_share_their_factors_and_gates_keep_theirs() -> None:

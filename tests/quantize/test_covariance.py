@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.quantize.networks import layer_and_kernel
+from tests.quantize.networks import LINEAR_KINDS, layer_and_kernel
 
 from mz.emulator.linear import linear_sums
 from mz.quantize import covariance
 from mz.quantize.covariance import covariance as covariance_of
 from mz.quantize.covariance import patches, second_moments
-from mz.quantize.weights import by_channel
+from mz.quantize.rounding import factorize, round_second_order
+from mz.quantize.weights import by_channel, from_channels
 
 
 def naive_patches(layer, x: np.ndarray) -> np.ndarray:
@@ -52,9 +53,39 @@ def test_patches_of_a_dense_layer_are_its_rows(kind):
     np.testing.assert_array_equal(patches(layer, x, np.random.default_rng(0))[0], x.reshape(-1, x.shape[-1]))
 
 
-def test_a_transposed_convolution_has_none():
-    layer, x, _ = case("deconv")
-    assert patches(layer, x, np.random.default_rng(0)) is None
+@pytest.mark.parametrize("kind", ["deconv", "deconv_groups"])
+def test_all_patches_of_a_transposed_convolution(kind):
+    """By its definition: input [i, j] with tap [u, v] goes to output [i s + u d - p, j s + v d - p]."""
+    layer, x, kernel = case(kind)
+    n, channels = x.shape[:2]
+    _, out_height, out_width = layer.shape
+    kh, kw = layer.kernel_shape
+    wanted = np.zeros((layer.groups, n, out_height, out_width, channels // layer.groups, kh, kw))
+    for image, c, i, j, u, v in np.ndindex(*x.shape, kh, kw):
+        row = i * layer.strides[0] + u * layer.dilations[0] - layer.pads[0]
+        column = j * layer.strides[1] + v * layer.dilations[1] - layer.pads[1]
+        if 0 <= row < out_height and 0 <= column < out_width:
+            group, inside = divmod(c, channels // layer.groups)
+            wanted[group, image, row, column, inside, u, v] = x[image, c, i, j]
+    found = patches(layer, x, np.random.default_rng(0))
+    np.testing.assert_array_equal(found, wanted.reshape(layer.groups, n * out_height * out_width, -1))
+    rows = by_channel(layer, kernel).astype(np.float64).reshape(layer.groups, -1, found.shape[2])
+    products = np.einsum("gpk,gok->gop", found, rows).reshape(layer.shape[0], len(x), *layer.shape[1:])
+    sums = linear_sums(layer, x.astype(np.float64), kernel.astype(np.float64))
+    np.testing.assert_allclose(products.transpose(1, 0, 2, 3), sums, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["deconv", "deconv_groups"])
+def test_phases_of_a_transposed_convolution_do_not_mix(kind):
+    """Taps that no output sees together have no second moment: each phase of the stride is rounded by itself."""
+    layer, x, _ = case(kind, 4)
+    moments = second_moments(patches(layer, x, np.random.default_rng(0)))
+    taps = np.array(list(np.ndindex(*layer.kernel_shape)))
+    phase = taps % np.array(layer.strides)
+    apart = (phase[:, None] != phase[None]).any(axis=2)
+    inputs = x.shape[1] // layer.groups
+    assert apart.any()
+    assert (moments[:, np.tile(apart, (inputs, inputs))] == 0).all()
 
 
 @pytest.mark.parametrize("kind", ["grouped", "dense"])
@@ -78,6 +109,7 @@ def test_sample_counts_are_bounded_in_memory_but_never_below_one_a_weight():
     assert covariance._sample_count(1000, 1000) == 8000
     assert 4 * 4608 * covariance._sample_count(4608, 4608) <= 192 << 20
     assert covariance._sample_count(30_000, 30_000) == 30_000
+    assert covariance._sample_count(9, 9 * 32, phases=4) == 4 * 4096
 
 
 def test_second_moments():
@@ -93,3 +125,26 @@ def test_the_covariance_of_inputs_far_from_zero_is_that_about_their_mean():
     wanted = [np.cov(one.T, bias=True) for one in samples.astype(np.float64)]
     np.testing.assert_allclose(covariance_of(samples), wanted, rtol=1e-4, atol=1e-2)
     assert (np.linalg.eigvalsh(covariance_of(samples)) > 0).all()
+
+
+@pytest.mark.parametrize("kind", LINEAR_KINDS)
+def test_second_order_rounding_brings_the_layer_nearer_on_maps_that_vary_slowly(kind):
+    """Four bits, images of sums along all axes: squared error of the layer's output, against rounding to nearest."""
+    ratios = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        layer, shape, kernel = layer_and_kernel(kind, rng)
+        x = np.rint(sum(np.cumsum(rng.normal(0, 4, (400, *shape)), axis=a + 1) for a in range(len(shape))))
+        rows = by_channel(layer, kernel).astype(np.float64)
+        scale = np.abs(rows).max(axis=1) / 7
+        samples = patches(layer, x, rng)
+        grouped = rows.reshape(len(samples), -1, rows.shape[1])
+        found = round_second_order(
+            grouped, scale.reshape(grouped.shape[:2]), factorize(second_moments(samples)), 7
+        )
+        errors = [
+            linear_sums(layer, x, from_channels(layer, rows - scale[:, None] * q, kernel.shape))
+            for q in (found.reshape(rows.shape), np.rint(rows / scale[:, None]))
+        ]
+        ratios.append(np.square(errors[0]).sum() / np.square(errors[1]).sum())
+    assert np.mean(ratios) < 1

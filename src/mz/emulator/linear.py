@@ -34,6 +34,11 @@ def _deconv_sums(layer: Deconv, x: Array, kernel: Array) -> Array:
     flipped = kernel.reshape(layer.groups, in_channels // layer.groups, group_out, kh, kw)[..., ::-1, ::-1]
     flipped = flipped.transpose(0, 2, 1, 3, 4)
     flipped = flipped.reshape(layer.groups * group_out, in_channels // layer.groups, kh, kw)
+    return _correlate(spread_map(layer, x), flipped, (1, 1), layer.dilations, layer.groups)
+
+
+def spread_map(layer: Deconv, x: Array) -> Array:
+    """`x` [N, C, H, W] with zeros between and around: each of its windows, one step apart, makes one output."""
     n, channels, height, width = x.shape
     size = ((height - 1) * layer.strides[0] + 1, (width - 1) * layer.strides[1] + 1)
     spread = np.zeros((n, channels, *size), x.dtype)
@@ -43,8 +48,7 @@ def _deconv_sums(layer: Deconv, x: Array, kernel: Array) -> Array:
     spread = pad_map(
         spread, (rows, columns, rows + layer.output_padding[0], columns + layer.output_padding[1]), 0
     )
-    spread = spread[:, :, top : spread.shape[2] - bottom, left : spread.shape[3] - right]
-    return _correlate(spread, flipped, (1, 1), layer.dilations, layer.groups)
+    return spread[:, :, top : spread.shape[2] - bottom, left : spread.shape[3] - right]
 
 
 def pad_map(x: Array, pads: Pads, value: float) -> Array:

@@ -210,9 +210,9 @@ def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
     sample, recipe = passes.images.sample(IMAGES), passes.recipe
     rounding = plan.refinements.rounding
     if rounding and not recipe.per_layer_weight_scale:
-        # It will mend what 8-bit weights do, with one scale a channel nearly all: what stays is the activations' noise.
-        # To judge by rounding to nearest would choose methods that cost more in those than they bring in the weights.
-        recipe, rounding = recipe.with_fine_weights(), False
+        # To judge by rounding to nearest would choose methods that cost more in the activations than they bring in the
+        # weights; to leave the weights' noise out, those that raise channels until weights lose what activations win.
+        recipe, rounding = recipe.with_mended_weights(), False
     passes.graph, passes.params, step, passes.report["equalization"] = run_equalization(
         passes.graph, passes.params, sample, recipe, asked, progress, rounding
     )

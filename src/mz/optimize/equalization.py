@@ -7,7 +7,7 @@ and Bias Correction" (ICCV 2019), section 4.1, iterated.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from mz.graph import Graph, Params, Weighted
 from mz.optimize.channels import Channels, channel_classes
 from mz.optimize.peaks import Peaks
 from mz.optimize.rescaling import by_channel, input_channels, is_bounded, rescale
+from mz.quantize.groups import scale_groups
 
 METHODS = ("one_step", "two_step", "dfq")
 MAX_SCALE = 16.0
@@ -113,6 +114,19 @@ class _Linear:
     inputs: np.ndarray
 
 
+def _largest(
+    found: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The classes in tensors that share a scale, sorted [K], and the largest magnitude of each, float64 [K].
+
+    found: of each tensor the classes, and the smallest and largest value of each.
+    """
+    classes, place = np.unique(np.concatenate([one[0] for one in found]), return_inverse=True)
+    largest = np.zeros(len(classes))
+    np.maximum.at(largest, place, np.concatenate([np.maximum(-low, high) for _, low, high in found]))
+    return classes, largest
+
+
 class _Solver:
     """Factors by class, grown bundle by bundle; magnitudes of kernels and tensors follow from the factors."""
 
@@ -134,8 +148,8 @@ class _Solver:
         self.tensors: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         wanted = np.zeros(channels.count, dtype=bool)
         ends = {name: peaks.by_class(channels, name) for name in channels.classes}
-        for name, (classes, low, high) in ends.items():
-            self.tensors[name] = classes, np.maximum(-low, high)
+        for group in scale_groups(graph):
+            self.tensors[group[0]] = _largest([ends[name] for name in group])
         for layer in graph.layers:
             if layer.host or not isinstance(layer, Weighted):
                 continue

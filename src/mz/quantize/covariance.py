@@ -6,54 +6,64 @@ import math
 
 import numpy as np
 
-from mz.emulator.linear import pad_map, windows
-from mz.graph import Conv, Dense, Weighted
+from mz.emulator.linear import pad_map, spread_map, windows
+from mz.graph import Conv, Deconv, Dense, Weighted
 
 _SAMPLES_PER_WEIGHT = 8
 _FEWEST_SAMPLES = 4096
 _MOST_BYTES = 192 << 20
 
 
-def patches(layer: Weighted, x: np.ndarray, rng: np.random.Generator, zero: int = 0) -> np.ndarray | None:
+def patches(layer: Weighted, x: np.ndarray, rng: np.random.Generator, zero: int = 0) -> np.ndarray:
     """Patches of input integers `x` [N, *shape], less `zero`, as float32 [groups, samples, weights of one channel].
 
-    The same positions are taken in every channel. None for a layer kind whose patches overlap in the output (Deconv).
+    The same positions are taken in every channel.
     """
-    if not isinstance(layer, Conv | Dense):
-        return None
     return patches_at(layer, x, sample_places(layer, x.shape, rng), zero)
 
 
-def sample_places(layer: Conv | Dense, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def sample_places(layer: Weighted, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Some of the places of a layer's output for an input of `shape` (batch in front), rising, int64."""
+    phases = 1
     if isinstance(layer, Dense):
         total, size, groups = math.prod(shape[:-1]), shape[-1], 1
     else:
+        assert isinstance(layer, Conv | Deconv)
         total = shape[0] * math.prod(layer.shape[1:])
         size, groups = shape[1] // layer.groups * math.prod(layer.kernel_shape), layer.groups
-    count = min(total, _sample_count(size, size * groups))
+        if isinstance(layer, Deconv):  # an output sees one tap in so many
+            phases = math.prod(layer.strides)
+    count = min(total, _sample_count(size, size * groups, phases))
     return np.arange(total) if count == total else np.sort(rng.choice(total, count, replace=False))
 
 
-def patches_at(layer: Conv | Dense, x: np.ndarray, places: np.ndarray, zero: int = 0) -> np.ndarray:
+def patches_at(layer: Weighted, x: np.ndarray, places: np.ndarray, zero: int = 0) -> np.ndarray:
     """What the layer multiplies at `places` of its output: float32 [groups, places, weights of one output channel].
 
-    zero: what padding holds; it is taken from `x`.
+    zero: what padding holds; it is taken from `x`. A transposed convolution multiplies zeros with the taps that do not
+    reach a place.
     """
     if isinstance(layer, Dense):
         return x.reshape(-1, x.shape[-1])[places].astype(np.float32)[None] - np.float32(zero)
+    assert isinstance(layer, Conv | Deconv)
     n, channels = x.shape[:2]
     size = channels // layer.groups * math.prod(layer.kernel_shape)
     image, row, column = np.unravel_index(places, (n, *layer.shape[1:]))
     taken = np.empty((layer.groups, len(places), size), np.float32)
     for one in range(n):
         mine = slice(*np.searchsorted(image, (one, one + 1)))
-        padded = pad_map(x[one : one + 1].astype(np.float32) - np.float32(zero), layer.pads, 0)
-        view = windows(padded, layer.kernel_shape, layer.strides, layer.dilations)[0]
+        view = _windows(layer, x[one : one + 1].astype(np.float32) - np.float32(zero))
         found = view[:, row[mine], column[mine]]  # [C, places, kh, kw]
         found = found.reshape(layer.groups, channels // layer.groups, -1, math.prod(layer.kernel_shape))
         taken[:, mine] = found.transpose(0, 2, 1, 3).reshape(layer.groups, -1, size)
     return taken
+
+
+def _windows(layer: Conv | Deconv, x: np.ndarray) -> np.ndarray:
+    """A view [C, OH, OW, kh, kw] of what the kernel's taps meet in centred `x` [1, C, H, W]."""
+    if isinstance(layer, Deconv):
+        return windows(spread_map(layer, x), layer.kernel_shape, (1, 1), layer.dilations)[0, ..., ::-1, ::-1]
+    return windows(pad_map(x, layer.pads, 0), layer.kernel_shape, layer.strides, layer.dilations)[0]
 
 
 def second_moments(samples: np.ndarray) -> np.ndarray:
@@ -68,6 +78,6 @@ def covariance(samples: np.ndarray) -> np.ndarray:
     return second_moments(samples - samples.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32))
 
 
-def _sample_count(size: int, row_values: int) -> int:
-    wanted = max(_FEWEST_SAMPLES, _SAMPLES_PER_WEIGHT * size)
+def _sample_count(size: int, row_values: int, phases: int = 1) -> int:
+    wanted = phases * max(_FEWEST_SAMPLES, _SAMPLES_PER_WEIGHT * size)
     return max(size, min(wanted, _MOST_BYTES // (4 * row_values)))

@@ -61,6 +61,18 @@ class Recipe:
             layer_precisions={name: _fine(one) for name, one in self.layer_precisions.items()},
         )
 
+    def with_mended_weights(self) -> Recipe:
+        """The same with weights of two bits more, to the nearest integers: about the noise that second-order rounding
+        leaves (docs/quantization.md, section 6), at the price of a trial without it.
+        """
+        return dataclasses.replace(
+            self,
+            weight_search=False,
+            layer_weight_search={},
+            precision=_mended(self.precision),
+            layer_precisions={name: _mended(one) for name, one in self.layer_precisions.items()},
+        )
+
     def check(self, graph: Graph) -> None:
         """Raises UserError where the recipe names a layer that the graph does not have, or an empty range."""
         for names in (self.layer_precisions, self.layer_ranges, self.layer_weight_search):
@@ -95,3 +107,7 @@ class Recipe:
 
 def _fine(precision: Precision) -> Precision:
     return Precision(precision.activation_bits, 16)
+
+
+def _mended(precision: Precision) -> Precision:
+    return Precision(precision.activation_bits, min(precision.weight_bits + 2, 16))

@@ -97,10 +97,12 @@ def refine(
 
 
 def rounds_to_second_order(layer: Weighted, kernel_shape: tuple[int, ...]) -> bool:
-    """Whether second-order rounding is done: not for transposed convolutions, whose patches overlap in the output, nor
-    for so many weights an output channel that their second moments would take too long (and gigabytes).
+    """Whether second-order rounding is done: not for so many weights an output channel that their second moments would
+    take too long (and gigabytes).
     """
-    return not isinstance(layer, Deconv) and math.prod(kernel_shape[1:]) <= MOST_WEIGHTS_A_CHANNEL
+    if isinstance(layer, Deconv):  # [I, O/groups, ...]
+        kernel_shape = (kernel_shape[1], kernel_shape[0] // layer.groups, *kernel_shape[2:])
+    return math.prod(kernel_shape[1:]) <= MOST_WEIGHTS_A_CHANNEL
 
 
 def _refined(
@@ -117,7 +119,6 @@ def _refined(
     kernel, bias = params[layer.name]["kernel"], params[layer.name]["bias"]
     if refinements.rounding and rounds_to_second_order(layer, kernel.shape):
         samples = patches(layer, x, rng, tensor.zero_point)
-        assert samples is not None
         # The bias is to take back the mean of the error, so only what varies counts.
         moments = covariance(samples) if refinements.bias_correction else second_moments(samples)
         weight = _rounded(layer, kernel, bias, tensor, quantization, recipe, moments)
