@@ -99,8 +99,6 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
         equalization, why = None, "disabled by the model script"
     elif settings.equalization is None and plain:
         equalization, why = None, "begins at optimization level 0"
-    elif settings.equalization is None and min(precision.activation_bits, precision.weight_bits) > 8:
-        equalization, why = None, "16 bits need none"
     return Plan(
         settings=settings,
         recipe=recipe,
