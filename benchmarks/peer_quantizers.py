@@ -17,7 +17,7 @@ import onnx
 from mz.engines.float_ort import HostSession
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.flow.optimize import optimize_archive
-from mz.flow.options import OptimizeOptions
+from mz.flow.options import OptimizeOptions, OptimizeResult
 from mz.optimize import device_input
 from mz.script import ScriptSettings
 from peer_bench import Bench, Runner
@@ -31,22 +31,28 @@ def float_network(bench: Bench, scratch: Path) -> Runner:
 
 def mz_level(level: int) -> Maker:
     def make(bench: Bench, scratch: Path) -> Runner:
-        options = OptimizeOptions(optimization_level=level)
-        result = optimize_archive(bench.archive, bench.config, ScriptSettings(), options, bench.calibration)
-        found = result.archive
-        assert found.quantization is not None
-        graph, params, tensors = found.working_graph, found.working_params, found.quantization.tensors
-        engine, host = IntegerOrtSession(graph, params, found.quantization), HostSession(graph, params)
-        wanted = graph.accelerator_outputs()
-
-        def run(images: np.ndarray) -> list[np.ndarray]:
-            integers = engine.run({bench.feed: device_input(found.input_form, images)})
-            restored = host.run({name: tensors[name].dequantize(integers[name]) for name in wanted})
-            return [restored[name] for name in graph.outputs]
-
-        return run
+        return optimized(bench, ScriptSettings(), OptimizeOptions(optimization_level=level))[0]
 
     return make
+
+
+def optimized(
+    bench: Bench, settings: ScriptSettings, options: OptimizeOptions
+) -> tuple[Runner, OptimizeResult]:
+    """What `mz optimize` makes of the network on the bench's calibration images."""
+    result = optimize_archive(bench.archive, bench.config, settings, options, bench.calibration)
+    found = result.archive
+    assert found.quantization is not None, result.steps
+    graph, params, tensors = found.working_graph, found.working_params, found.quantization.tensors
+    engine, host = IntegerOrtSession(graph, params, found.quantization), HostSession(graph, params)
+    wanted = graph.accelerator_outputs()
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        integers = engine.run({bench.feed: device_input(found.input_form, images)})
+        restored = host.run({name: tensors[name].dequantize(integers[name]) for name in wanted})
+        return [restored[name] for name in graph.outputs]
+
+    return run, result
 
 
 def onnxruntime_static(method: str, activations: str, weights: str, per_channel: bool) -> Maker:
