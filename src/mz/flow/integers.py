@@ -190,7 +190,8 @@ def _with_range_method(
 
 def _ranges_step(recipe: Recipe, tried: Mapping[str, float]) -> Step:
     weights = "least squares" if recipe.weight_search else "largest weight"
-    names = {"auto": "min/max", "l3": "least cubes", "mse": "least squares", "min_max": "min/max"}
+    names = {"l3": "least cubes", "mse": "least squares", "l1_5": "least |error|^1.5", "min_max": "min/max"}
+    names["auto"] = names["min_max"]
     method = names[recipe.activation_range.method]
     others = [f"{names[name]} {db:.1f} dB" for name, db in tried.items()]
     note = f"activations by {method}" + (f" ({', '.join(others)})" if others else "")

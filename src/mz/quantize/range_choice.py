@@ -17,7 +17,7 @@ from mz.quantize.recipe import ActivationRange, Recipe
 from mz.quantize.statistics import Statistics
 from mz.quantize.trial import Trial
 
-CANDIDATES = ("l3", "mse", "min_max")
+CANDIDATES = ("l3", "mse", "l1_5", "min_max")
 """The first one is taken unless another is better by MARGIN_DB, which a few dozen images cannot tell from chance."""
 MARGIN_DB = 1.0
 

@@ -65,7 +65,7 @@ def percentile(statistics: Sequence[TensorStatistics], low: float, high: float) 
     return min(0.0, *(b[0] for b in bounds)), max(0.0, *(b[1] for b in bounds))
 
 
-POWERS = {"mse": 2.0, "l3": 3.0}
+POWERS = {"l1_5": 1.5, "mse": 2.0, "l3": 3.0}
 """Exponent of the error that a range search minimizes, by method."""
 
 BEST_METHOD = {4: "mse", 8: "l3", 16: "min_max"}

@@ -13,14 +13,15 @@ from mz.graph import Graph, Precision
 _LARGEST = 3.4e38
 """No float32 value is much larger."""
 
-RANGE_METHODS = ("auto", "min_max", "percentile", "mse", "l3", "entropy")
+RANGE_METHODS = ("auto", "min_max", "percentile", "mse", "l3", "l1_5", "entropy")
 
 
 @dataclass(frozen=True, slots=True)
 class ActivationRange:
     """How a tensor's range is found.
 
-    method: `auto` (the best known for the bits), `min_max`, `mse`, `l3` (least cubed error), `entropy` (least
+    method: `auto` (the best known for the bits), `min_max`, `mse`, `l3` (least cubed error), `l1_5`
+    (least error to the power 1.5), `entropy` (least
     Kullback-Leibler divergence), `percentile` (bounds in 0..100) or `manual` (bounds real).
     """
 
