@@ -18,10 +18,3 @@ def test_mended_weights_have_two_bits_more_and_nearest_integers() -> None:
     assert mended.layer_precisions == {"conv1": Precision(16, 6), "conv2": Precision(8, 16)}
     assert mended.activation_range == recipe.activation_range
     assert not mended.weight_search and not mended.layer_weight_search
-
-
-def test_coarse_activations_have_8_bits_at_most() -> None:
-    recipe = Recipe(precision=Precision(16, 16), layer_precisions={"conv1": Precision(4, 8)})
-    coarse = recipe.with_coarse_activations()
-    assert coarse.precision == Precision(8, 16)
-    assert coarse.layer_precisions == {"conv1": Precision(4, 8)}

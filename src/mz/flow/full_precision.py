@@ -210,8 +210,8 @@ def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
     sample, recipe = passes.images.sample(IMAGES), passes.recipe
     rounding = plan.refinements.rounding
     if min(recipe.precision.activation_bits, recipe.precision.weight_bits) > 8:
-        # Steps 256 times as wide, in a quick engine, tell the same of how far channels fill their range.
-        recipe, rounding = recipe.with_coarse_activations().with_fine_weights(), False
+        # In their own bits, where a clipped peak is all the error: channels that fill the range leave it no headroom.
+        rounding = False
     elif rounding and not recipe.per_layer_weight_scale:
         # To judge by rounding to nearest would choose methods that cost more in the activations than they bring in the
         # weights; to leave the weights' noise out, those that raise channels until weights lose what activations win.

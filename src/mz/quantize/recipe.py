@@ -62,14 +62,6 @@ class Recipe:
             layer_precisions={name: _fine(one) for name, one in self.layer_precisions.items()},
         )
 
-    def with_coarse_activations(self) -> Recipe:
-        """The same with activations of 8 bits at most."""
-        return dataclasses.replace(
-            self,
-            precision=_coarse(self.precision),
-            layer_precisions={name: _coarse(one) for name, one in self.layer_precisions.items()},
-        )
-
     def with_mended_weights(self) -> Recipe:
         """The same with weights of two bits more, to the nearest integers: about the noise that second-order rounding
         leaves (docs/quantization.md, section 6), at the price of a trial without it.
@@ -120,7 +112,3 @@ def _fine(precision: Precision) -> Precision:
 
 def _mended(precision: Precision) -> Precision:
     return Precision(precision.activation_bits, min(precision.weight_bits + 2, 16))
-
-
-def _coarse(precision: Precision) -> Precision:
-    return Precision(min(precision.activation_bits, 8), precision.weight_bits)
