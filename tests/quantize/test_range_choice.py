@@ -56,6 +56,11 @@ def test_ranges_set_layer_by_layer_stay():
 
 
 def test_cubes_stay_unless_another_is_clearly_better():
-    assert best_method({"l3": 20.0, "mse": 20.9, "min_max": 19.0}) == "l3"
-    assert best_method({"l3": 20.0, "mse": 21.1, "min_max": 19.0}) == "mse"
-    assert best_method({"l3": 20.0, "mse": 21.1, "min_max": 22.0}) == "min_max"
+    assert best_method({"l3": 20.0, "min_max": 19.0, "mse": 20.9, "l1_5": 18.0}) == "l3"
+    assert best_method({"l3": 20.0, "min_max": 19.0, "mse": 21.1, "l1_5": 18.0}) == "mse"
+    assert best_method({"l3": 20.0, "min_max": 22.0, "mse": 21.1, "l1_5": 18.0}) == "min_max"
+
+
+def test_what_clips_more_must_be_clearly_better_than_what_clips_less():
+    assert best_method({"l3": 10.0, "min_max": 11.0, "mse": 13.0, "l1_5": 13.5}) == "mse"
+    assert best_method({"l3": 10.0, "min_max": 11.0, "mse": 13.0, "l1_5": 14.5}) == "l1_5"
