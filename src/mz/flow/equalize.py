@@ -68,6 +68,15 @@ def _fold(
     return _Fold((graph, params), seen, gatherer.peaks, statistics, trial)
 
 
+def _equal(one: Params, other: Params) -> bool:
+    """Whether two methods came to the same, as one_step and two_step mostly do with one scale a channel."""
+    return one.keys() == other.keys() and all(
+        arrays.keys() == other[name].keys()
+        and all(np.array_equal(array, other[name][key]) for key, array in arrays.items())
+        for name, arrays in one.items()
+    )
+
+
 def run_equalization(
     graph: Graph,
     params: Params,
@@ -94,22 +103,39 @@ def run_equalization(
         "max_scale": asked.max_scale or MAX_SCALE,
     }
     step = partial(Step, "equalization", True, optional=asked.policy == "allowed")
-    judged: dict[str, np.ndarray] = {}
     found: dict[str, float] = {}
+    better: list[str] = []
     networks: dict[str, Network] = {"none": (graph, params)}
     reports: dict[str, dict[str, Any]] = {"none": {}}
 
-    def judge(name: str, change: Change | None) -> None:
-        judged[name] = np.array([fold.judge(change, recipe, rounding) for fold in trials])
-        give_back()
-        found[name] = float(np.mean(judged[name]))
+    without = [fold.judge(None, recipe, rounding) for fold in trials]
+    found["none"] = float(np.mean(without))
+
+    def judge(name: str, change: Change) -> None:
+        """With the policy `allowed`, what brings nothing on one half is out, and is not tried on the other."""
+        decibels = []
+        for fold, before in zip(trials, without, strict=True):
+            decibels.append(fold.judge(change, recipe, rounding))
+            give_back()
+            if asked.policy == "allowed" and decibels[-1] < before + MARGIN_DB:
+                break
+        else:
+            better.append(name)
+        found[name] = float(np.mean(decibels))
+
+    def tried() -> list[str]:
+        return [name for name in found if name != "none"]
 
     def measure(name: str, change: Change) -> None:
         """What a change brings on images from which neither factors nor ranges come; as made on all, if it does any."""
         changed, scaled, reports[name] = change(peaks)
         if reports[name]["scaled"]:
+            twin = next((other for other in tried() if _equal(networks[other][1], scaled)), None)
             networks[name] = changed, scaled
-            judge(name, change)
+            if twin is None:
+                judge(name, change)
+            else:
+                found[name] = found[twin]
         advance(1)
 
     def equalized(method: str, peaks: Peaks) -> tuple[Graph, Params, dict[str, Any]]:
@@ -123,23 +149,20 @@ def run_equalization(
 
     methods = list(METHODS) if asked.method == "auto" else [asked.method]
     absorb = asked.bias_absorption != "disabled" and not keep
-    with progress("equalization", len(methods) + 1 + absorb, "trials") as advance:
-        judge("none", None)
-        advance(1)
+    with progress("equalization", len(methods) + absorb, "trials") as advance:
         for name in methods:
             measure(name, partial(equalized, name))
-        tried = [name for name in found if name != "none"]
-        if absorb and absorb_bias(graph, params, peaks)[3].layers:
-            base = max(tried, key=lambda name: found[name], default=methods[0])
+        # Where no method brings anything, neither does a bias that is moved out of its way.
+        wanted = better or asked.bias_absorption == "enabled"
+        if absorb and wanted and absorb_bias(graph, params, peaks)[3].layers:
+            base = max(better or tried(), key=lambda name: found[name], default=methods[0])
             name = f"{base} with bias absorption"
             measure(name, partial(absorbed, base))
-            if name in found:
-                tried = [name] if asked.bias_absorption == "enabled" else [*tried, name]
-    if not tried:
+            if name in found and asked.bias_absorption == "enabled":
+                better = [one for one in better if one == name]
+    if not tried():
         return graph, params, step(False, "no channel can be scaled"), {}
-    best = max(tried, key=lambda name: found[name])
-    if asked.policy == "allowed" and (judged[best] - judged["none"]).min() < MARGIN_DB:
-        best = "none"
+    best = max(better, key=lambda name: found[name], default="none")
     measured = ", ".join(f"{name} {db:.1f} dB" for name, db in found.items())
     described = {"method": best, "output_db": {name: round(db, 2) for name, db in found.items()}} | {
         key: value for key, value in reports[best].items() if key != "method"

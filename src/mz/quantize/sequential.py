@@ -27,7 +27,7 @@ from mz.quantize.rounding import factorize, round_second_order
 from mz.quantize.statistics import FloatRunner, image_bytes, in_chunks
 from mz.quantize.weights import by_channel, from_channels, integers, quantize_weights, with_room_for
 
-_LARGEST_TENSOR_BYTES = 192 << 20
+_LARGEST_TENSOR_BYTES = 128 << 20
 MOST_WEIGHTS_A_CHANNEL = 8192
 _PIECE_BYTES = 16 << 20
 _FEWEST_IMAGES, _MOST_IMAGES = 16, 256
@@ -42,7 +42,7 @@ class Refinements:
 
 
 def image_count(graph: Graph, available: int, most: int = _MOST_IMAGES, value_bytes: int = 1) -> int:
-    """How many images a walk takes: fewer than `most` to keep its largest tensor within 192 MiB."""
+    """How many images a walk takes: fewer than `most` to keep its largest tensor within 128 MiB."""
     largest = value_bytes * max(int(np.prod(layer.shape)) for layer in graph.layers)
     return min(available, most, max(_FEWEST_IMAGES, _LARGEST_TENSOR_BYTES // largest))
 
