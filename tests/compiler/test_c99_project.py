@@ -181,13 +181,23 @@ def test_no_layer_leaves_its_arena(compiler, kind, tmp_path):
 
 
 @pytest.mark.skipif(not X86, reason="x86 only")
-def test_arithmetic_that_is_not_as_it_must_be_is_noticed(tmp_path):
+def test_387_arithmetic_is_refused(tmp_path):
     folder = write(tmp_path, emit(NAME, *quantized("a8_w8")))
-    done = subprocess.run(
-        ["cc", "-std=c99", "-m32", "-mno-sse", "-mfpmath=387", "-fsyntax-only", "mz_tensor.c"],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "-mfpmath=sse" in done.stderr or "stubs-32.h" in done.stderr
+    (folder / "headers.c").write_text("#include <stdint.h>\n#include <string.h>\n")
+
+    def check(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["cc", "-std=c99", "-fsyntax-only", "-m32", *command],
+            cwd=folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    if check("headers.c").returncode:
+        pytest.skip("the compiler has no headers for 32 bits")
+    assert "-mfpmath=sse" in check("-mno-sse", "-mfpmath=387", "mz_tensor.c").stderr
+
+
+@pytest.mark.skipif(not X86, reason="x86 only")
+def test_another_rounding_is_noticed():
     path = library(draw("reshape", 1), ("-O1",))
     built, c = ctypes.CDLL(str(path)), ctypes.CDLL(None)
     built.mz_check.restype = ctypes.c_char_p
