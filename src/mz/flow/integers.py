@@ -72,7 +72,7 @@ def quantize_network(
     give_back()
     statistics, sample = calibrate(graph, params, images, progress, note)
     recipe, tried = _with_range_method(graph, params, recipe, sample)
-    steps = [_ranges_step(recipe, tried)]
+    steps = [_ranges_step(recipe, tried, plan.refinements.rounding)]
     report: dict[str, Any] = {}
     for bits, share in ((4, plan.four_bit_share), (16, plan.sixteen_bit_share)):
         if share:
@@ -188,8 +188,9 @@ def _with_range_method(
     return dataclasses.replace(recipe, activation_range=ActivationRange(best_method(tried))), tried
 
 
-def _ranges_step(recipe: Recipe, tried: Mapping[str, float]) -> Step:
-    weights = "least squares" if recipe.weight_search else "largest weight"
+def _ranges_step(recipe: Recipe, tried: Mapping[str, float], rounding: bool) -> Step:
+    searched = "the output, with the rounding" if rounding else "least squares"
+    weights = searched if recipe.weight_search else "largest weight"
     names = {"l3": "least cubes", "mse": "least squares", "l1_5": "least |error|^1.5", "min_max": "min/max"}
     names["auto"] = names["min_max"]
     method = names[recipe.activation_range.method]
