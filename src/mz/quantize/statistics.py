@@ -59,7 +59,7 @@ class TensorStatistics:
         np.floor(bins, out=bins)
         bins += BINS // 2
         # Each sample stands for `step` values: a last, shorter batch weighs no more than its share.
-        self.counts += step * np.bincount(bins.astype(np.int32), minlength=BINS)
+        self.counts += step * np.bincount(bins.astype(np.intp), minlength=BINS)
 
     def _grow(self, magnitude: float) -> None:
         needed = math.frexp(magnitude)[1] if magnitude > 0 else -64
