@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mz.emulator.numerics import weight_max
 from mz.quantize.rounding import factorize, round_second_order
 
 SHARES = {4: (1.0, 0.9, 0.8, 0.7), 8: (1.0,), 16: (1.0,)}
@@ -28,10 +29,11 @@ def round_with_scales(
 
     rows: real weights [G, O, K]; scale [G, O]: of the largest weight; moments [G, K, K]. per_layer: one scale for all.
     """
-    factor, top = factorize(moments), (1 << (bits - 1)) - 1
+    factor, top = factorize(moments), weight_max(bits)
     weighed = np.matmul(rows, moments)
     signal = (weighed * rows).sum(axis=2)
-    best_q = best_scale = best_error = None
+    best_q, best_scale = np.zeros(rows.shape, np.int64), scale
+    best_error = np.full(scale.shape, np.inf)
     for share in SHARES[bits]:
         q = round_second_order(rows, share * scale, factor, top)
         carried = (weighed * q).sum(axis=2)
@@ -40,14 +42,10 @@ def round_with_scales(
         error = signal - 2 * found * carried + found**2 * power
         if per_layer:
             error[:] = error.sum()
-        if best_error is None or best_q is None or best_scale is None:
-            best_q, best_scale, best_error = q, found, error
-            continue
         better = error < best_error
         best_q = np.where(better[:, :, None], q, best_q)
         best_scale = np.where(better, found, best_scale)
         best_error = np.where(better, error, best_error)
-    assert best_q is not None and best_scale is not None
     return best_q, best_scale
 
 
