@@ -103,13 +103,11 @@ def run_equalization(
         "max_scale": asked.max_scale or MAX_SCALE,
     }
     step = partial(Step, "equalization", True, optional=asked.policy == "allowed")
-    found: dict[str, float] = {}
-    better: list[str] = []
-    networks: dict[str, Network] = {"none": (graph, params)}
-    reports: dict[str, dict[str, Any]] = {"none": {}}
-
     without = [fold.judge(None, recipe, rounding) for fold in trials]
-    found["none"] = float(np.mean(without))
+    found = {"none": float(np.mean(without))}
+    better: list[str] = []
+    networks: dict[str, Network] = {}
+    reports: dict[str, dict[str, Any]] = {"none": {}}
 
     def judge(name: str, change: Change) -> None:
         """With the policy `allowed`, what brings nothing on one half is out, and is not tried on the other."""
@@ -123,14 +121,11 @@ def run_equalization(
             better.append(name)
         found[name] = float(np.mean(decibels))
 
-    def tried() -> list[str]:
-        return [name for name in found if name != "none"]
-
     def measure(name: str, change: Change) -> None:
         """What a change brings on images from which neither factors nor ranges come; as made on all, if it does any."""
         changed, scaled, reports[name] = change(peaks)
         if reports[name]["scaled"]:
-            twin = next((other for other in tried() if _equal(networks[other][1], scaled)), None)
+            twin = next((other for other in networks if _equal(networks[other][1], scaled)), None)
             networks[name] = changed, scaled
             if twin is None:
                 judge(name, change)
@@ -155,12 +150,12 @@ def run_equalization(
         # Where no method brings anything, neither does a bias that is moved out of its way.
         wanted = better or asked.bias_absorption == "enabled"
         if absorb and wanted and absorb_bias(graph, params, peaks)[3].layers:
-            base = max(better or tried(), key=lambda name: found[name], default=methods[0])
+            base = max(better or networks, key=lambda name: found[name], default=methods[0])
             name = f"{base} with bias absorption"
             measure(name, partial(absorbed, base))
             if name in found and asked.bias_absorption == "enabled":
                 better = [one for one in better if one == name]
-    if not tried():
+    if not networks:
         return graph, params, step(False, "no channel can be scaled"), {}
     best = max(better, key=lambda name: found[name], default="none")
     measured = ", ".join(f"{name} {db:.1f} dB" for name, db in found.items())
