@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from mz.engines.lower_integer import integer_model
 from mz.engines.self_test import CPU, open_integer_session, trusted_kernels
 from mz.graph import Graph, Input, Params, Quantization
+from mz.threads import processors
 
 _MOST_IMAGES = 16
 """Images that a thread takes at once: more only leave the processor's caches."""
@@ -39,7 +39,7 @@ class IntegerOrtSession:
     ) -> None:
         self._providers, kernels, self.notes = trusted_kernels()
         self._model = integer_model(graph, params, quantization, taps, kernels)
-        self._threads = threads or _processors()
+        self._threads = threads or processors()
         if self._providers != [CPU]:
             self._threads = 1
         self._alone = open_integer_session(self._model, self._providers, 1)
@@ -89,11 +89,6 @@ def _most_images(graph: Graph, quantization: Quantization) -> int:
         return _MOST_IMAGES
     largest = max(math.prod(layer.shape) for layer in graph.layers if not layer.host)
     return max(1, min(_MOST_IMAGES, _WIDE_BYTES // (8 * largest)))
-
-
-def _processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _layer_of(graph: Graph, output: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from mz.errors import UserError
 from mz.graph import Graph
+from mz.threads import side_by_side
 
 BINS = 8192
 _TAPS_BYTES = 192 << 20
@@ -120,11 +121,19 @@ def collect(
             tensors = session.run(part)
             for gatherer in gatherers:
                 gatherer.update(tensors)
-            for name, values in tensors.items():
-                try:
-                    statistics.setdefault(name, TensorStatistics()).update(values)
-                except ValueError as error:
-                    raise UserError(f"layer {name}: the calibration images make it output {error}") from error
+            _update(statistics, tensors)
     if not statistics:
         raise UserError("the calibration set is empty")
     return statistics
+
+
+def _update(statistics: Statistics, tensors: Mapping[str, np.ndarray]) -> None:
+    def one(name: str) -> None:
+        try:
+            statistics[name].update(tensors[name])
+        except ValueError as error:
+            raise UserError(f"layer {name}: the calibration images make it output {error}") from error
+
+    for name in tensors:
+        statistics.setdefault(name, TensorStatistics())
+    side_by_side(one, tensors)
