@@ -120,6 +120,16 @@ def test_second_moments():
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-2)
 
 
+def test_moments_are_the_same_in_blocks(monkeypatch):
+    samples = np.random.default_rng(1).integers(-5, 6, (5, 40, 7)).astype(np.float32)
+    whole = second_moments(samples)
+    monkeypatch.setattr(covariance, "_GROUPS", 2)
+    monkeypatch.setattr(covariance, "_ROWS", 3)
+    np.testing.assert_array_equal(second_moments(samples), whole)
+    wanted = [np.cov(one.T, bias=True) for one in samples.astype(np.float64)]
+    np.testing.assert_allclose(covariance_of(samples), wanted, atol=1e-4)
+
+
 def test_the_covariance_of_inputs_far_from_zero_is_that_about_their_mean():
     samples = np.random.default_rng(3).integers(200, 256, (2, 500, 6)).astype(np.float32)
     wanted = [np.cov(one.T, bias=True) for one in samples.astype(np.float64)]

@@ -8,10 +8,13 @@ import numpy as np
 
 from mz.emulator.linear import pad_map, spread_map, windows
 from mz.graph import Conv, Deconv, Dense, Weighted
+from mz.threads import side_by_side
 
 _SAMPLES_PER_WEIGHT = 8
 _FEWEST_SAMPLES = 4096
 _MOST_BYTES = 192 << 20
+_GROUPS, _ROWS = 64, 256
+"""How many groups, and how many rows of their moments, are computed at a time: whatever the number of processors is."""
 
 
 def patches(layer: Weighted, x: np.ndarray, rng: np.random.Generator, zero: int = 0) -> np.ndarray:
@@ -50,12 +53,15 @@ def patches_at(layer: Weighted, x: np.ndarray, places: np.ndarray, zero: int = 0
     size = channels // layer.groups * math.prod(layer.kernel_shape)
     image, row, column = np.unravel_index(places, (n, *layer.shape[1:]))
     taken = np.empty((layer.groups, len(places), size), np.float32)
-    for one in range(n):
+
+    def take(one: int) -> None:
         mine = slice(*np.searchsorted(image, (one, one + 1)))
         view = _windows(layer, x[one : one + 1].astype(np.float32) - np.float32(zero))
         found = view[:, row[mine], column[mine]]  # [C, places, kh, kw]
         found = found.reshape(layer.groups, channels // layer.groups, -1, math.prod(layer.kernel_shape))
         taken[:, mine] = found.transpose(0, 2, 1, 3).reshape(layer.groups, -1, size)
+
+    side_by_side(take, range(n))
     return taken
 
 
@@ -70,12 +76,45 @@ def second_moments(samples: np.ndarray) -> np.ndarray:
     """X^T X / samples of each group: [G, P, K] -> float64 [G, K, K]. Integer inputs make the float32 product
     near exact.
     """
-    return np.matmul(samples.transpose(0, 2, 1), samples).astype(np.float64) / samples.shape[1]
+    groups, count, size = samples.shape
+    found = np.empty((groups, size, size))
+
+    def multiply(block: tuple[slice, slice]) -> None:
+        """Of a symmetric matrix only what lies right of the diagonal blocks is computed."""
+        of, rows = block
+        rest = slice(rows.start, size)
+        part = np.matmul(samples[of, :, rows].transpose(0, 2, 1), samples[of, :, rest])
+        found[of, rows, rest] = part
+        found[of, rest, rows] = part.transpose(0, 2, 1)
+
+    side_by_side(multiply, _blocks(groups, size))
+    found /= count
+    return found
 
 
 def covariance(samples: np.ndarray) -> np.ndarray:
-    """Second moments about the mean, likewise: what is left of the error once the bias takes its mean back."""
-    return second_moments(samples - samples.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32))
+    """Second moments about the mean, likewise: what is left of the error once the bias takes its mean back.
+
+    Leaves `samples` centred: there can be hundreds of megabytes of them.
+    """
+
+    def centre(block: tuple[slice, slice]) -> None:
+        of, columns = block
+        part = samples[of, :, columns]
+        part -= part.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+
+    groups, _, size = samples.shape
+    side_by_side(centre, _blocks(groups, size))
+    return second_moments(samples)
+
+
+def _blocks(groups: int, size: int) -> list[tuple[slice, slice]]:
+    """Some groups and some of the `size` columns at a time."""
+    return [
+        (slice(group, group + _GROUPS), slice(start, start + _ROWS))
+        for group in range(0, groups, _GROUPS)
+        for start in range(0, size, _ROWS)
+    ]
 
 
 def _sample_count(size: int, row_values: int, phases: int = 1) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mz.emulator import layer_constants
 from mz.emulator.constants import Constants
@@ -26,10 +27,11 @@ from mz.quantize.rounded_scales import round_with_scales
 from mz.quantize.rounding import factorize, round_second_order
 from mz.quantize.statistics import FloatRunner, image_bytes, in_chunks
 from mz.quantize.weights import by_channel, from_channels, integers, quantize_weights, with_room_for
+from mz.threads import side_by_side
 
 _LARGEST_TENSOR_BYTES = 128 << 20
 MOST_WEIGHTS_A_CHANNEL = 8192
-_PIECE_BYTES = 16 << 20
+_PIECE_BYTES = 4 << 20
 _FEWEST_IMAGES, _MOST_IMAGES = 16, 256
 
 
@@ -72,27 +74,30 @@ def refine(
     refined = Quantization(tensors=dict(quantization.tensors), weights=dict(quantization.weights))
     last_reader = {name: layer.name for layer in graph.layers for name in layer.inputs}
     live: dict[str, np.ndarray] = {}
-    for layer in graph.layers:
-        if layer.host:
-            continue
-        if isinstance(layer, Input):
-            t = refined.tensors[layer.name]
-            live[layer.name] = quantize_input(images[layer.name], t.scale, t.zero_point, t.bits).astype(
-                _type(t.bits)
-            )
-            continue
-        if isinstance(layer, Weighted):
-            x, float_mean = live[layer.inputs[0]], float_means[layer.inputs[0]]
-            rng = np.random.default_rng([seed, len(live), *layer.name.encode()])
-            refined.weights[layer.name] = _refined(
-                layer, params, refined, recipe, x, float_mean, refinements, rng
-            )
-        constants = layer_constants(graph, layer, params, refined)
-        live[layer.name] = _run(layer, constants, [live[name] for name in layer.inputs], refined)
-        for name in layer.inputs:
-            if last_reader[name] == layer.name:
-                live.pop(name, None)
-        layer_done(layer.name)
+    # Threads of BLAS wait for each other at each of the many small products: on a processor that others use too, the
+    # walk took twenty times as long. The steps have threads of their own.
+    with threadpool_limits(1, user_api="blas"):
+        for layer in graph.layers:
+            if layer.host:
+                continue
+            if isinstance(layer, Input):
+                t = refined.tensors[layer.name]
+                live[layer.name] = quantize_input(images[layer.name], t.scale, t.zero_point, t.bits).astype(
+                    _type(t.bits)
+                )
+                continue
+            if isinstance(layer, Weighted):
+                x, float_mean = live[layer.inputs[0]], float_means[layer.inputs[0]]
+                rng = np.random.default_rng([seed, len(live), *layer.name.encode()])
+                refined.weights[layer.name] = _refined(
+                    layer, params, refined, recipe, x, float_mean, refinements, rng
+                )
+            constants = layer_constants(graph, layer, params, refined)
+            live[layer.name] = _run(layer, constants, [live[name] for name in layer.inputs], refined)
+            for name in layer.inputs:
+                if last_reader[name] == layer.name:
+                    live.pop(name, None)
+            layer_done(layer.name)
     return refined
 
 
@@ -167,9 +172,12 @@ def _run(
     found: np.ndarray = np.empty((images, *layer.shape), _type(quantization.tensors[layer.name].bits))
     largest = max(found[0].size, *(x[0].size for x in inputs))
     step = max(1, _PIECE_BYTES // (4 * largest))
-    for start in range(0, images, step):
+
+    def run(start: int) -> None:
         part = [x[start : start + step].astype(np.int32) for x in inputs]
         found[start : start + step] = run_kernel(layer, constants, part)
+
+    side_by_side(run, range(0, images, step))
     return found
 
 
@@ -181,11 +189,15 @@ def _mean_tensors(
     session: FloatRunner, parts: Iterable[Mapping[str, np.ndarray]], names: set[str]
 ) -> dict[str, np.ndarray]:
     """Mean over all images of each named tensor: float64 [*shape]."""
-    totals: dict[str, np.ndarray] = {}
+    totals = dict.fromkeys(sorted(names), np.zeros(()))
     size = 0
     for part in parts:
         size += len(next(iter(part.values())))
-        tensors = session.run(part)
-        for name in names:
-            totals[name] = totals.get(name, 0.0) + tensors[name].sum(axis=0, dtype=np.float64)
+        found = session.run(part)
+        for name, total in zip(totals, side_by_side(_total, [found[name] for name in totals]), strict=True):
+            totals[name] = totals[name] + total
     return {name: total / size for name, total in totals.items()}
+
+
+def _total(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values.sum(axis=0, dtype=np.float64))
