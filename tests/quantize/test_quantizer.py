@@ -186,6 +186,23 @@ def test_16_bits_get_headroom_but_not_beyond_a_clip():
     np.testing.assert_allclose(quants(graph, bounds, manual)["free"].real_range, (-1, 1), atol=1e-3)
 
 
+def test_16_bits_reach_where_the_readers_function_becomes_constant():
+    graph = Graph(
+        "gates",
+        (
+            layer(Input, "near"),
+            layer(Activation, "a", "near", function="hard_sigmoid", constants=(0.5, 0.5)),
+            layer(Input, "far"),
+            layer(Activation, "b", "far", function="hard_swish"),
+        ),
+        ("a", "b"),
+    )
+    bounds = {"near": (-0.4, 0.7), "a": (0.3, 0.85), "far": (-0.1, 2.0), "b": (-0.05, 1.7)}
+    tensors = quants(graph, bounds, Recipe(Precision(16, 8)))
+    np.testing.assert_allclose(tensors["near"].real_range, (-1, 1), atol=2e-3)
+    np.testing.assert_allclose(tensors["far"].real_range, (-0.2, 4), atol=2e-3)
+
+
 def test_a_range_ends_where_the_function_that_reads_it_does():
     graph = Graph(
         "seen",

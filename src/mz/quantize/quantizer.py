@@ -34,6 +34,7 @@ from mz.quantize.ranges import (
     min_max,
     percentile,
     tensor_quant,
+    varied_end,
 )
 from mz.quantize.recipe import ActivationRange, Recipe
 from mz.quantize.statistics import Statistics, TensorStatistics
@@ -41,6 +42,9 @@ from mz.quantize.weights import quantize_weights
 
 _FEWEST_PRODUCT_STEPS = 128
 """From here on a product's scale grows by at most 1/127 on its way to an exact ratio."""
+
+_NEAR = 8
+"""Times the range that the calibration set showed: so much more than twice that loses at most two bits."""
 
 
 def quantize(graph: Graph, params: Params, statistics: Statistics, recipe: Recipe) -> Quantization:
@@ -80,9 +84,10 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
             (recipe.layer_ranges[name] for name in group if name in recipe.layer_ranges),
             recipe.activation_range,
         )
-        low, high = _range([statistics[name] for name in makers], how, bits, _readers_function(graph, group))
+        function = _readers_function(graph, group)
+        low, high = _range([statistics[name] for name in makers], how, bits, function)
         if bits > 8 and how.method not in ("manual", "percentile"):
-            low, high = _with_headroom(graph, makers, low, high)
+            low, high = _with_headroom(graph, makers, low, high, function)
         even = any(isinstance(graph[name], Elementwise) for name in group)
         tensors.update(dict.fromkeys(group, tensor_quant(low, high, bits, even)))
     _make_products_exact(graph, groups, tensors)
@@ -119,15 +124,21 @@ def _range(
     return min_max(statistics, function)
 
 
-def _with_headroom(graph: Graph, makers: Sequence[str], low: float, high: float) -> tuple[float, float]:
-    """Twice the range, but never beyond what the layers' own clips let through.
+def _with_headroom(
+    graph: Graph, makers: Sequence[str], low: float, high: float, function: Function
+) -> tuple[float, float]:
+    """Twice the range, or up to where `function` becomes constant if that is near, but never beyond what the layers'
+    own clips let through.
 
     With 16 bits a step is nothing and a clipped value is all the error there is: one bit buys room for inputs that
     the calibration set did not show.
     """
+    (low, far_low), (high, far_high) = ((end, varied_end(_NEAR * end, function)) for end in (low, high))
     clips = [getattr(graph[name], "clip", UNBOUNDED) for name in makers]
     lowest, highest = min(clip[0] for clip in clips), max(clip[1] for clip in clips)
-    return max(2 * low, min(lowest, low)), min(2 * high, max(highest, high))
+    least = far_low if far_low > _NEAR * low else 2 * low
+    most = far_high if far_high < _NEAR * high else 2 * high
+    return max(least, min(lowest, low)), min(most, max(highest, high))
 
 
 def _make_products_exact(

@@ -35,10 +35,10 @@ def min_max(statistics: Sequence[TensorStatistics], function: Function = as_it_i
     makes nothing of what lies below -3.
     """
     low, high = min(0.0, *(s.low for s in statistics)), max(0.0, *(s.high for s in statistics))
-    return _varied_end(low, function), _varied_end(high, function)
+    return varied_end(low, function), varied_end(high, function)
 
 
-def _varied_end(end: float, function: Function) -> float:
+def varied_end(end: float, function: Function) -> float:
     """The value nearest to 0 from which on the function is constant up to `end`; found to a 16,384th of it."""
     if function is as_it_is or end == 0:
         return end
