@@ -9,53 +9,89 @@ from tests.optimize.networks import Builder, images
 from mz.flow import equalize
 from mz.flow.options import no_progress
 from mz.graph import Graph
-from mz.quantize import Recipe
+from mz.quantize import Recipe, Refinements
 from mz.script import Equalization
 
 
 class Scripted:
-    """A trial that measures what it was told to, by fold and by call: none first, then the methods in order."""
+    """A trial that measures what it was told to: 0 for the network as it came, of the methods each its gain by fold."""
 
     gains: tuple[tuple[float, ...], ...] = ()
-    folds = 0
+    came: object = None
+    tried: list[list[object]] = []  # noqa: RUF012 - set anew by every test
+    ranges: list[str] = []  # noqa: RUF012
 
     def __init__(self, *network: object) -> None:
-        self.fold, self.calls = Scripted.folds, 0
-        Scripted.folds += 1
+        self.fold = len(Scripted.tried)
+        Scripted.tried.append([])
 
-    def image_dbs(self, *network: object) -> np.ndarray:
-        self.calls += 1
-        gain = 0.0 if self.calls == 1 else self.gains[self.fold][self.calls - 2]
+    def image_dbs(self, graph, params, statistics, recipe, refined) -> np.ndarray:
+        Scripted.ranges.append(recipe.activation_range.method)
+        gain = 0.0
+        if params is not self.came:
+            of = Scripted.tried[self.fold]
+            if not any(params is other for other in of):
+                of.append(params)
+            gain = self.gains[self.fold][len(of) - 1]
         return np.array([20.0, 40.0]) + gain
 
     def float_db(self, *network: object) -> float:
         return 120.0
 
 
+def run(monkeypatch, asked: Equalization, gains, trial=Scripted, **options):
+    builder = Builder(0)
+    builder.conv(builder.conv(builder.last, 6, 3), 4)
+    graph, params = builder.finish()
+    monkeypatch.setattr(equalize, "Trial", trial)
+    for name, value in {"gains": gains, "came": params, "tried": [], "ranges": []}.items():
+        monkeypatch.setattr(Scripted, name, value)
+    monkeypatch.setattr(equalize, "pools_to_convolutions", lambda graph, params, peaks: (graph, params, []))
+    found = equalize.run_equalization(
+        graph, params, images(graph, 8), Recipe(), asked, no_progress, **options
+    )
+    return graph, *found
+
+
 @pytest.mark.parametrize(
     ("policy", "gains", "kept"),
     [
         ("allowed", ((0.5, 1.0, 0.2), (0.5, 0.9, 0.1)), "two_step"),
-        ("allowed", ((0.1, 3.0, 0.2), (0.1, 0.2, 0.1)), "none"),  # one half only
+        ("allowed", ((0.1, 3.0, 0.2), (0.1, -0.2, 0.1)), "none"),  # one half only
         ("allowed", ((0.1, 0.2, 0.2), (0.1, 0.2, 0.1)), "none"),  # not worth it
+        ("allowed", ((1.2, 1.0, 0.9), (1.2, 1.0, 0.9)), "dfq"),  # alike: what spares the kernels
         ("enabled", ((-1.0, -2.0, -3.0), (-1.0, -2.0, -3.0)), "one_step"),
     ],
 )
 def test_what_helps_both_ways_is_kept(monkeypatch, policy, gains, kept) -> None:
-    monkeypatch.setattr(equalize, "Trial", Scripted)
-    monkeypatch.setattr(Scripted, "gains", gains)
-    monkeypatch.setattr(Scripted, "folds", 0)
-    builder = Builder(0)
-    builder.conv(builder.conv(builder.last, 6, 3), 4)
-    graph, params = builder.finish()
     asked = Equalization(policy, "auto", None, None, "disabled")
-    other, _, step, report = equalize.run_equalization(
-        graph, params, images(graph, 8), Recipe(), asked, no_progress
-    )
+    graph, other, _, step, report = run(monkeypatch, asked, gains)
     assert report["method"] == kept
     assert step.applied == (kept != "none") and step.optional == (policy == "allowed")
     assert (other is graph) == (kept == "none")
     assert report["output_db"]["none"] == 30.0
+
+
+def test_what_is_hopeless_is_not_refined(monkeypatch) -> None:
+    asked = Equalization("allowed", "auto", None, None, "disabled")
+    refinements = Refinements(rounding=False, bias_correction=True)
+    report = run(monkeypatch, asked, ((-4.0, -5.0, -6.0),), refinements=refinements)[-1]
+    assert report["method"] == "none" and report["output_db"]["one_step"] == 26.0
+    assert [len(of) for of in Scripted.tried] == [3, 0]
+    report = run(monkeypatch, asked, ((-1.0, 2.0, 1.0), (2.0, 1.0, 1.0)), refinements=refinements)[-1]
+    assert report["method"] == "two_step" and [len(of) for of in Scripted.tried] == [3, 2]
+
+
+def test_methods_are_tried_with_the_ranges_that_suit_the_network(monkeypatch) -> None:
+    class Narrow(Scripted):
+        def image_dbs(self, graph, params, statistics, recipe, refined) -> np.ndarray:
+            found = super().image_dbs(graph, params, statistics, recipe, refined)
+            return found + 5 * (recipe.activation_range.method == "l1_5")
+
+    asked = Equalization("allowed", "one_step", None, None, "disabled")
+    for trial, rest in ((Scripted, {"auto"}), (Narrow, {"l1_5"})):
+        run(monkeypatch, asked, ((1.0,), (1.0,)), trial)
+        assert Scripted.ranges[:2] == ["auto", "l1_5"] and set(Scripted.ranges[2:]) == rest
 
 
 def test_a_network_without_a_channel_to_scale_is_left_without_complaint() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,19 +15,34 @@ from mz.engines.memory import give_back
 from mz.flow.calibration import halves, some
 from mz.flow.options import Progress, Step
 from mz.graph import Graph, Params, Quantization
-from mz.optimize import MAX_SCALE, METHODS, PeakGatherer, Peaks, absorb_bias, equalize
-from mz.quantize import Recipe, Refinements, Statistics, Trial, collect, image_bytes, refine
+from mz.optimize import MAX_SCALE, METHODS, PeakGatherer, Peaks, absorb_bias, equalize, pools_to_convolutions
+from mz.quantize import (
+    ActivationRange,
+    Recipe,
+    Refinements,
+    Statistics,
+    Trial,
+    collect,
+    image_bytes,
+    refine,
+)
+from mz.quantize.range_choice import MARGIN_DB as RANGES_MARGIN_DB
 from mz.script import Equalization
 
 IMAGES = 128
 """Either half of them gives peaks and ranges once, and images of the other half judge; what is kept is made on all."""
 JUDGED_IMAGES = 32
-ROUNDED_IMAGES = 32
+ROUNDED_IMAGES, CORRECTED_IMAGES = 32, 8
 MARGIN_DB = 0.25
-"""What a method must bring over none on the mean of images, whichever half the ranges come from: where they end
-depends on the few images that gave them, and that moves a network by more than most methods do."""
+"""What a method must bring over none on the mean of images. It must bring something whichever half the ranges come
+from: where they end depends on the few images that gave them, and that moves a network by more than most methods do."""
+
+HOPELESS_DB = 3.0
+ALIKE_DB = 0.5
+AS_ROUNDED = Refinements(rounding=False, bias_correction=False)
 
 Network = tuple[Graph, Params]
+Calibrated = tuple[Graph, Params, Statistics]
 Change = Callable[[Peaks], tuple[Graph, Params, dict[str, Any]]]
 """The network as a method changes it by the peaks of some images, and its report."""
 
@@ -37,24 +53,25 @@ class _Fold:
     and a trial on images of the other half.
     """
 
-    network: Network
+    network: Calibrated
     seen: Mapping[str, np.ndarray]
     peaks: Peaks
-    statistics: Statistics
     trial: Trial
 
-    def judge(self, change: Change | None, recipe: Recipe, rounding: bool) -> float:
-        """change: None for the network as it came."""
-        (graph, params), statistics = self.network, self.statistics
-        if change is not None:
-            graph, params, _ = change(self.peaks)
-            statistics = collect(tapped_session(graph, params), [self.seen], image_bytes(graph))
-        if not rounding:
-            return float(self.trial.image_dbs(graph, params, statistics, recipe).mean())
+    def changed(self, change: Change) -> Calibrated:
+        graph, params, _ = change(self.peaks)
+        return graph, params, collect(tapped_session(graph, params), [self.seen], image_bytes(graph))
+
+    def judge(self, network: Calibrated, recipe: Recipe, refinements: Refinements) -> float:
+        """Mean SNR of the other half's images in dB, after these refinements on some of this half."""
+        graph, params, statistics = network
 
         def refined(quantization: Quantization) -> Quantization:
-            images, session = some(self.seen, ROUNDED_IMAGES), tapped_session(graph, params)
-            return refine(graph, params, quantization, recipe, images, session, Refinements())
+            if not (refinements.rounding or refinements.bias_correction):
+                return quantization
+            images = some(self.seen, ROUNDED_IMAGES if refinements.rounding else CORRECTED_IMAGES)
+            session = tapped_session(graph, params)
+            return refine(graph, params, quantization, recipe, images, session, refinements)
 
         return float(self.trial.image_dbs(graph, params, statistics, recipe, refined).mean())
 
@@ -65,7 +82,28 @@ def _fold(
     gatherer = PeakGatherer(graph)
     statistics = collect(tapped_session(graph, params), [seen], image_bytes(graph), [gatherer])
     trial = Trial(graph, params, some(unseen, JUDGED_IMAGES))
-    return _Fold((graph, params), seen, gatherer.peaks, statistics, trial)
+    return _Fold((graph, params, statistics), seen, gatherer.peaks, trial)
+
+
+def _with_ranges(recipe: Recipe, fold: _Fold) -> tuple[Recipe, float]:
+    """The recipe, with narrow ranges where it leaves the choice open and the network as it came is better off with
+    them, and what the fold measures: under ranges that lose 5 dB no method shows what it brings.
+    """
+    wide = fold.judge(fold.network, recipe, AS_ROUNDED)
+    if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
+        return recipe, wide
+    narrow = dataclasses.replace(recipe, activation_range=ActivationRange("l1_5"))
+    found = fold.judge(fold.network, narrow, AS_ROUNDED)
+    return (narrow, found) if found > wide + RANGES_MARGIN_DB else (recipe, wide)
+
+
+def _best(found: Mapping[str, float], names: Sequence[str]) -> str:
+    """Of the networks that measure alike, the one by the method that METHODS names last: the finer the weights that
+    judge, the less counts what a method that looks at activations alone does to the kernels.
+    """
+    enough = max(found[name] for name in names) - ALIKE_DB
+    alike = [name for name in names if found[name] >= enough]
+    return next((name for name in reversed(METHODS) if name in alike), alike[0])
 
 
 def _equal(one: Params, other: Params) -> bool:
@@ -84,17 +122,18 @@ def run_equalization(
     recipe: Recipe,
     asked: Equalization,
     progress: Progress,
-    rounding: bool = False,
+    refinements: Refinements = AS_ROUNDED,
 ) -> tuple[Graph, Params, Step, dict[str, Any]]:
     """The equalized network (or the same one), the line of the table, and what was measured, in plain data.
 
     Policy `allowed` keeps a method only where it measures better than none, `enabled` takes the best one in any case;
-    likewise for bias absorption before it. rounding: judge after second-order rounding and bias correction.
+    likewise for bias absorption before it. refinements: what the integers go through before they are judged.
     """
     folds = halves(images, IMAGES // 2, IMAGES // 2)
     trials = [_fold(graph, params, seen, unseen) for seen, unseen in (folds, folds[::-1])]
     give_back()
     peaks = trials[0].peaks.merged(trials[1].peaks)
+    came, (graph, params, pools) = (graph, params), pools_to_convolutions(graph, params, peaks)
     keep = [name for name, how in recipe.layer_ranges.items() if how.method == "manual"]
     options: dict[str, Any] = {
         "layer_scale": recipe.per_layer_weight_scale,
@@ -103,23 +142,36 @@ def run_equalization(
         "max_scale": asked.max_scale or MAX_SCALE,
     }
     step = partial(Step, "equalization", True, optional=asked.policy == "allowed")
-    without = [fold.judge(None, recipe, rounding) for fold in trials]
-    found = {"none": float(np.mean(without))}
+    recipe, rough = _with_ranges(recipe, trials[0])
+    found = {"none": rough}
     better: list[str] = []
     networks: dict[str, Network] = {}
     reports: dict[str, dict[str, Any]] = {"none": {}}
 
+    @cache
+    def without() -> list[float]:
+        return [fold.judge(fold.network, recipe, refinements) for fold in trials]
+
     def judge(name: str, change: Change) -> None:
-        """With the policy `allowed`, what brings nothing on one half is out, and is not tried on the other."""
-        decibels = []
-        for fold, before in zip(trials, without, strict=True):
-            decibels.append(fold.judge(change, recipe, rounding))
+        """With the policy `allowed`, what is hopeless before any refinement, or brings nothing on one half, is out, and
+        is tried no further.
+        """
+        decibels: list[float] = []
+        for fold in trials:
+            network = fold.changed(change)
+            if asked.policy == "allowed" and refinements != AS_ROUNDED and not decibels:
+                found[name] = fold.judge(network, recipe, AS_ROUNDED)
+                if found[name] < rough - HOPELESS_DB:
+                    return
+            decibels.append(fold.judge(network, recipe, refinements))
             give_back()
-            if asked.policy == "allowed" and decibels[-1] < before + MARGIN_DB:
+            if asked.policy == "allowed" and decibels[-1] < without()[len(decibels) - 1]:
                 break
-        else:
+        found[name], found["none"] = float(np.mean(decibels)), float(np.mean(without()))
+        gains = np.subtract(decibels, without()[: len(decibels)])
+        everywhere = len(gains) == len(trials) and gains.min() >= 0
+        if asked.policy != "allowed" or (everywhere and gains.mean() > MARGIN_DB):
             better.append(name)
-        found[name] = float(np.mean(decibels))
 
     def measure(name: str, change: Change) -> None:
         """What a change brings on images from which neither factors nor ranges come; as made on all, if it does any."""
@@ -150,23 +202,26 @@ def run_equalization(
         # Where no method brings anything, neither does a bias that is moved out of its way.
         wanted = better or asked.bias_absorption == "enabled"
         if absorb and wanted and absorb_bias(graph, params, peaks)[3].layers:
-            base = max(better or networks, key=lambda name: found[name], default=methods[0])
+            base = _best(found, better or list(networks)) if better or networks else methods[0]
             name = f"{base} with bias absorption"
             measure(name, partial(absorbed, base))
             if name in found and asked.bias_absorption == "enabled":
                 better = [one for one in better if one == name]
     if not networks:
-        return graph, params, step(False, "no channel can be scaled"), {}
-    best = max(better, key=lambda name: found[name], default="none")
+        return *came, step(False, "no channel can be scaled"), {}
+    best = _best(found, better) if better else "none"
     measured = ", ".join(f"{name} {db:.1f} dB" for name, db in found.items())
     described = {"method": best, "output_db": {name: round(db, 2) for name, db in found.items()}} | {
         key: value for key, value in reports[best].items() if key != "method"
     }
     if best == "none":
-        return graph, params, step(False, f"brings nothing here ({measured})"), described
+        return *came, step(False, f"brings nothing here ({measured})"), described
     described["float_db"] = round(trials[0].trial.float_db(*networks[best]), 1)
     note = (
         f"{best}: {reports[best]['scaled']} channels of {reports[best]['bundles']} sets of layers, "
         f"float output unchanged ({described['float_db']:.0f} dB); {measured}"
     )
+    if pools:
+        described["pools"] = pools
+        note += f"; {', '.join(pools)} as convolutions"
     return *networks[best], step(True, note), described

@@ -10,7 +10,7 @@ from typing import Any
 
 from mz import optimize
 from mz.flow.calibration import CalibrationSet
-from mz.flow.equalize import IMAGES, run_equalization
+from mz.flow.equalize import AS_ROUNDED, IMAGES, run_equalization
 from mz.flow.input_order import check_input_order
 from mz.flow.options import Progress, Step
 from mz.flow.recipe import Plan
@@ -208,16 +208,18 @@ def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
         passes.steps.append(Step("equalization", False, False, plan.equalization_note))
         return
     sample, recipe = passes.images.sample(IMAGES), passes.recipe
-    rounding = plan.refinements.rounding
+    refinements = plan.refinements
     if min(recipe.precision.activation_bits, recipe.precision.weight_bits) > 8:
         # In their own bits, where a clipped peak is all the error: channels that fill the range leave it no headroom.
-        rounding = False
-    elif rounding and not recipe.per_layer_weight_scale:
+        refinements = AS_ROUNDED
+    elif refinements.rounding and not recipe.per_layer_weight_scale:
         # To judge by rounding to nearest would choose methods that cost more in the activations than they bring in the
         # weights; to leave the weights' noise out, those that raise channels until weights lose what activations win.
-        recipe, rounding = recipe.with_mended_weights(), False
+        # Biases are corrected in any case: what they take back later must not decide here.
+        recipe = recipe.with_mended_weights()
+        refinements = dataclasses.replace(refinements, rounding=False)
     passes.graph, passes.params, step, passes.report["equalization"] = run_equalization(
-        passes.graph, passes.params, sample, recipe, asked, progress, rounding
+        passes.graph, passes.params, sample, recipe, asked, progress, refinements
     )
     passes.steps.append(step)
 
