@@ -57,7 +57,12 @@ def run(monkeypatch, asked: Equalization, gains, trial=Scripted, **options):
     ("policy", "gains", "kept"),
     [
         ("allowed", ((0.5, 1.0, 0.2), (0.5, 0.9, 0.1)), "two_step"),
-        ("allowed", ((0.1, 3.0, 0.2), (0.1, -0.2, 0.1)), "none"),  # one half only
+        ("allowed", ((0.1, 3.0, 0.2), (0.1, -1.2, 0.1)), "none"),  # one half only
+        (
+            "allowed",
+            ((0.1, -0.4, -1.2), (0.1, 3.0, 9.0)),
+            "two_step",
+        ),  # a little on one half, much on the other
         ("allowed", ((0.1, 0.2, 0.2), (0.1, 0.2, 0.1)), "none"),  # not worth it
         ("allowed", ((1.2, 1.0, 0.9), (1.2, 1.0, 0.9)), "dfq"),  # alike: what spares the kernels
         ("enabled", ((-1.0, -2.0, -3.0), (-1.0, -2.0, -3.0)), "one_step"),
@@ -78,7 +83,7 @@ def test_what_is_hopeless_is_not_refined(monkeypatch) -> None:
     report = run(monkeypatch, asked, ((-4.0, -5.0, -6.0),), refinements=refinements)[-1]
     assert report["method"] == "none" and report["output_db"]["one_step"] == 26.0
     assert [len(of) for of in Scripted.tried] == [3, 0]
-    report = run(monkeypatch, asked, ((-1.0, 2.0, 1.0), (2.0, 1.0, 1.0)), refinements=refinements)[-1]
+    report = run(monkeypatch, asked, ((-2.0, 2.0, 1.0), (2.0, 1.0, 1.0)), refinements=refinements)[-1]
     assert report["method"] == "two_step" and [len(of) for of in Scripted.tried] == [3, 2]
 
 

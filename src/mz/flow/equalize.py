@@ -34,9 +34,10 @@ IMAGES = 128
 JUDGED_IMAGES = 32
 ROUNDED_IMAGES, CORRECTED_IMAGES = 32, 8
 MARGIN_DB = 0.25
-"""What a method must bring over none on the mean of images. It must bring something whichever half the ranges come
-from: where they end depends on the few images that gave them, and that moves a network by more than most methods do."""
+"""What a method must bring over none on the mean of images, and more than it loses with the ranges of either half:
+where these end depends on the few images that gave them, and that moves a network by more than most methods do."""
 
+TOLERATED_DB = 1.0
 HOPELESS_DB = 3.0
 ALIKE_DB = 0.5
 AS_ROUNDED = Refinements(rounding=False, bias_correction=False)
@@ -153,8 +154,8 @@ def run_equalization(
         return [fold.judge(fold.network, recipe, refinements) for fold in trials]
 
     def judge(name: str, change: Change) -> None:
-        """With the policy `allowed`, what is hopeless before any refinement, or brings nothing on one half, is out, and
-        is tried no further.
+        """With the policy `allowed`, what is hopeless before any refinement, or loses on one half, is out, and is tried
+        no further.
         """
         decibels: list[float] = []
         for fold in trials:
@@ -165,12 +166,12 @@ def run_equalization(
                     return
             decibels.append(fold.judge(network, recipe, refinements))
             give_back()
-            if asked.policy == "allowed" and decibels[-1] < without()[len(decibels) - 1]:
+            if asked.policy == "allowed" and decibels[-1] < without()[len(decibels) - 1] - TOLERATED_DB:
                 break
         found[name], found["none"] = float(np.mean(decibels)), float(np.mean(without()))
         gains = np.subtract(decibels, without()[: len(decibels)])
-        everywhere = len(gains) == len(trials) and gains.min() >= 0
-        if asked.policy != "allowed" or (everywhere and gains.mean() > MARGIN_DB):
+        helps = len(gains) == len(trials) and gains.mean() > max(MARGIN_DB, -gains.min())
+        if asked.policy != "allowed" or helps:
             better.append(name)
 
     def measure(name: str, change: Change) -> None:
