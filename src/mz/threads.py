@@ -16,11 +16,13 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def side_by_side(function: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
+def side_by_side(function: Callable[[Part], Result], parts: Iterable[Part], threads: int = 0) -> list[Result]:
     """`function` of each part, in order; numpy lets go of the interpreter while it computes.
+
+    threads: parts at a time; 0 takes as many as there are processors.
 
     An error is raised as by the first part that has one. Whoever multiplies matrices in `function` keeps BLAS to one
     thread, or the two get in each other's way.
     """
-    with ThreadPoolExecutor(processors(), thread_name_prefix="mz-parts") as pool:
+    with ThreadPoolExecutor(threads or processors(), thread_name_prefix="mz-parts") as pool:
         return list(pool.map(function, parts))

@@ -7,9 +7,7 @@ per image, so that neither the cut nor the number of threads can change an integ
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -19,6 +17,7 @@ from mz.emulator.constants import Constants, layer_constants
 from mz.emulator.kernels import run_kernel
 from mz.emulator.saturation import Saturation
 from mz.graph import Graph, Input, Params, Quantization
+from mz.threads import processors, side_by_side
 
 _PIECE_BYTES = 4 << 20
 """What the largest tensor of a piece may take in int32."""
@@ -47,7 +46,7 @@ class NumpySession:
         self._quantization = quantization
         self._wanted = tuple(dict.fromkeys((*graph.accelerator_outputs(), *taps)))
         self._layers = tuple(layer for layer in graph.layers if not layer.host)
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or processors()
         self._saturation = saturation
         self._constants: dict[str, Constants] = {
             layer.name: layer_constants(graph, layer, params, quantization)
@@ -66,11 +65,8 @@ class NumpySession:
         if self._threads == 1 or len(starts) == 1:
             found = [self._run(part) for part in parts]
         else:
-            with (
-                threadpool_limits(1),
-                ThreadPoolExecutor(self._threads, thread_name_prefix="mz-numpy") as pool,
-            ):
-                found = list(pool.map(self._run, parts))
+            with threadpool_limits(1):
+                found = side_by_side(self._run, parts, self._threads)
         return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
     def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

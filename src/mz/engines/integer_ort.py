@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from mz.engines.lower_integer import integer_model
 from mz.engines.self_test import CPU, open_integer_session, trusted_kernels
 from mz.graph import Graph, Input, Params, Quantization
-from mz.threads import processors
+from mz.threads import processors, side_by_side
 
 _MOST_IMAGES = 16
 """Images that a thread takes at once: more only leave the processor's caches."""
@@ -66,8 +65,7 @@ class IntegerOrtSession:
                 {name: x[start : start + piece] for name, x in feeds.items()}
                 for start in range(0, images, piece)
             ]
-            with ThreadPoolExecutor(self._threads, thread_name_prefix="mz-integer") as pool:
-                pieces = list(pool.map(lambda part: self._run(self._alone, part), parts))
+            pieces = side_by_side(lambda part: self._run(self._alone, part), parts, self._threads)
             found = [np.concatenate(outputs) for outputs in zip(*pieces, strict=True)]
         return dict(zip(self._layers, found, strict=True))
 

@@ -13,12 +13,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from mz.errors import UserError
+from mz.threads import processors, side_by_side
 
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-fPIC")
 _MAX_RANK = 6
@@ -77,7 +77,7 @@ class NativeSession:
         self._library = library
         self._inputs = [self._model.inputs[i] for i in range(self._model.input_count)]
         self._outputs = [self._model.outputs[i] for i in range(self._model.output_count)]
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or processors()
 
     @property
     def arena_bytes(self) -> int:
@@ -102,8 +102,7 @@ class NativeSession:
         if workers == 1:
             work(0)
         else:
-            with ThreadPoolExecutor(workers, thread_name_prefix="mz-native") as pool:
-                list(pool.map(work, range(workers)))
+            side_by_side(work, range(workers), workers)
         return {
             tensor.name.decode(): integers if tensor.bits > 8 else integers.astype(np.uint8)
             for tensor, integers in zip(self._outputs, found, strict=True)
@@ -172,8 +171,7 @@ def build(files: Mapping[str, bytes], flags: Sequence[str] = ()) -> Path:
             _call([*command, "-c", str(place / name), "-o", str(target)])
         return target
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        objects = list(pool.map(compiled, sources))
+    objects = side_by_side(compiled, sources)
     library = folder / f"{_digest([str(target).encode() for target in objects])}.so"
     if not library.exists():
         _call([*command, "-shared", *map(str, objects), "-o", str(library)])

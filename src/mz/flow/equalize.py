@@ -38,8 +38,14 @@ MARGIN_DB = 0.25
 where these end depends on the few images that gave them, and that moves a network by more than most methods do."""
 
 TOLERATED_DB = 1.0
+"""What a method may lose on one half and still be tried on the other."""
+
 HOPELESS_DB = 3.0
+"""Behind the network as it came, before any refinement: more than refinements were ever seen to give back."""
+
 ALIKE_DB = 0.5
+"""Trials on a few dozen images tell no less apart."""
+
 AS_ROUNDED = Refinements(rounding=False, bias_correction=False)
 
 Network = tuple[Graph, Params]
@@ -203,7 +209,8 @@ def run_equalization(
         # Where no method brings anything, neither does a bias that is moved out of its way.
         wanted = better or asked.bias_absorption == "enabled"
         if absorb and wanted and absorb_bias(graph, params, peaks)[3].layers:
-            base = _best(found, better or list(networks)) if better or networks else methods[0]
+            scaled = better or list(networks)
+            base = _best(found, scaled) if scaled else methods[0]
             name = f"{base} with bias absorption"
             measure(name, partial(absorbed, base))
             if name in found and asked.bias_absorption == "enabled":

@@ -133,7 +133,7 @@ def _with_headroom(
     With 16 bits a step is nothing and a clipped value is all the error there is: one bit buys room for inputs that
     the calibration set did not show.
     """
-    (low, far_low), (high, far_high) = ((end, varied_end(_NEAR * end, function)) for end in (low, high))
+    far_low, far_high = (varied_end(_NEAR * end, function) for end in (low, high))
     clips = [getattr(graph[name], "clip", UNBOUNDED) for name in makers]
     lowest, highest = min(clip[0] for clip in clips), max(clip[1] for clip in clips)
     least = far_low if far_low > _NEAR * low else 2 * low
