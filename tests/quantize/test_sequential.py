@@ -11,8 +11,8 @@ from tests.quantize.networks import LINEAR_KINDS, images, layer_and_kernel, resi
 from mz.emulator import NumpySession, layer_constants
 from mz.emulator.linear import linear_sums
 from mz.engines.float_ort import FloatSession
-from mz.graph import Precision, Weighted
-from mz.quantize import Recipe, Refinements, collect, image_count, quantize, refine
+from mz.graph import Graph, Input, Precision, Weighted
+from mz.quantize import Recipe, Refinements, collect, compensation, image_count, quantize, refine
 from mz.quantize.bias_correction import mean_output
 
 
@@ -140,6 +140,28 @@ def test_new_images_come_out_closer_to_float(precision):
     assert noise(refined(precision, True, True)) < noise(plain)
 
 
+@pytest.mark.parametrize(("precision", "most"), [("a8_w4", 0.9), ("a4_w8", 0.95)])
+def test_later_layers_make_good_what_earlier_ones_have_done(precision, most, monkeypatch):
+    """Noise on new images against the same walk with every layer's own weights, over several networks."""
+    ratios = []
+    for seed in range(6):
+        graph, params = residual_network(seed)
+        session = FloatSession(graph, params, taps=[layer.name for layer in graph.layers])
+        x, fresh = images(96, seed), images(64, seed + 100)
+        recipe = Recipe(Precision.parse(precision))
+        plain = quantize(graph, params, collect(session, [x], 1), recipe)
+        wanted = session.run(fresh)["fc1"]
+        noise = []
+        for ridges in (compensation.RIDGES, ()):
+            with monkeypatch.context() as patch:
+                patch.setattr(compensation, "RIDGES", ridges)
+                found = refine(graph, params, plain, recipe, x, session, Refinements())
+            q = NumpySession(graph, params, found).run(fresh)["fc1"]
+            noise.append(((found.tensors["fc1"].dequantize(q) - wanted) ** 2).sum())
+        ratios.append(noise[0] / noise[1])
+    assert np.median(ratios) < most
+
+
 def test_progress_names_every_layer_but_inputs():
     graph, params, session, x, plain, recipe = quantized("a8_w8")
     seen: list[str] = []
@@ -148,11 +170,15 @@ def test_progress_names_every_layer_but_inputs():
     assert seen == [layer.name for layer in graph.layers[1:]]
 
 
-@pytest.mark.parametrize(
-    ("available", "wanted"), [(10, 10), (1000, 256)]
-)  # fmt: skip
+@pytest.mark.parametrize(("available", "wanted"), [(10, 10), (1000, 256)])
 def test_a_walk_takes_the_images_that_memory_allows(available, wanted):
     assert image_count(residual_network()[0], available) == wanted
+
+
+def test_four_bits_get_twice_the_images_of_large_tensors():
+    big = Graph("big", (Input(name="x", inputs=(), shape=(3, 1024, 1024)),), ("x",))
+    assert (image_count(big, 1000), image_count(big, 1000, four_bit=True)) == (42, 85)
+    assert image_count(big, 50, four_bit=True) == 50
 
 
 def _mean_sums(layer, x: np.ndarray, kernel: np.ndarray) -> np.ndarray:

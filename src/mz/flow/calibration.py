@@ -82,7 +82,7 @@ def calibrate(
     }
     path = statistics_path(graph, params, settings)
     if os.path.isfile(path):  # False for a folder that may not be read, too
-        sample = images.sample(image_count(graph, total))
+        sample = images.sample(image_count(graph, total, four_bit=True))
         known = load(path, sample)
         if known is not None:
             note(f"calibration: statistics of {total} images from the cache")
@@ -100,7 +100,7 @@ def _calibration_pass(
 ) -> tuple[Statistics, Images]:
     session = tapped_session(graph, params)
     total = len(images.dataset)
-    wanted = image_count(graph, total)
+    wanted = image_count(graph, total, four_bit=True)
     places = np.arange(wanted) * total // wanted
     kept: list[np.ndarray] = []
 

@@ -28,6 +28,7 @@ from mz.quantize import (
     collect,
     histograms,
     image_bytes,
+    image_count,
     in_chunks,
     output_noise_by_method,
     quantize,
@@ -80,7 +81,7 @@ def quantize_network(
             steps.append(step)
             report["sensitivity" if bits == 4 else "sensitivity_8bit"] = found
     quantization = quantize(graph, params, statistics, recipe)
-    refinements = plan.refinements
+    refinements, walked = plan.refinements, _walked(graph, recipe, sample)
     if refinements.rounding or refinements.bias_correction:
         layers = sum(not layer.host for layer in graph.layers)
         with progress("rounding and bias", layers, "layers") as advance:
@@ -89,13 +90,13 @@ def quantize_network(
                 params,
                 quantization,
                 recipe,
-                sample,
+                walked,
                 tapped_session(graph, params),
                 refinements,
                 seed=plan.seed,
                 layer_done=lambda name: advance(1),
             )
-    steps += _refinement_steps(graph, quantization, refinements, len(next(iter(sample.values()))))
+    steps += _refinement_steps(graph, quantization, refinements, len(next(iter(walked.values()))))
     quantization, tuning_steps, tuning_report = tune(
         graph, params, quantization, plan.tuning, tuned_on, sample, recipe, plan.seed, progress
     )
@@ -127,6 +128,13 @@ def layer_noise(
                 output.update(expected[name], real)
     layers = {name: round(min(meter.db, 200.0), 2) for name, meter in meters.items()}
     return {"output_db": round(min(output.db, 200.0), 2), "layers": layers, "images": count}
+
+
+def _walked(graph: Graph, recipe: Recipe, sample: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """As many of the sample as a walk takes."""
+    available = len(next(iter(sample.values())))
+    four_bit = any(recipe.precision_of(layer.name).weight_bits == 4 for layer in graph.weighted)
+    return some(sample, image_count(graph, available, four_bit=four_bit))
 
 
 def _share_out(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mz.errors import UserError
-from mz.graph.layers import LAYER_KINDS, Conv, Deconv, Dense, HostOp, Input, Layer, Weighted
+from mz.graph.layers import LAYER_KINDS, UNBOUNDED, Add, Conv, Deconv, Dense, HostOp, Input, Layer, Weighted
 
 Shape = tuple[int, ...]
 
@@ -70,6 +70,10 @@ class Graph:
         return {layer.name: layer for layer in self.layers}
 
     @cached_property
+    def _order(self) -> Mapping[str, int]:
+        return {layer.name: index for index, layer in enumerate(self.layers)}
+
+    @cached_property
     def consumers(self) -> Mapping[str, tuple[Layer, ...]]:
         """The layers that read each tensor (none for an unread output), in topological order, each once."""
         readers: dict[str, list[Layer]] = {layer.name: [] for layer in self.layers}
@@ -100,14 +104,33 @@ class Graph:
             self, layers=tuple(changes.get(layer.name, layer) for layer in self.layers)
         )
 
+    def summand(self, layer: Weighted) -> str | None:
+        """What is added to the layer's unclipped output and is known before it, where nothing else reads that output:
+        the layer is the last of two branches that meet in a sum.
+        """
+        readers = self.consumers[layer.name]
+        if (
+            len(readers) != 1
+            or layer.name in self.outputs
+            or layer.clip != UNBOUNDED
+            or layer.clip_by_channel
+        ):
+            return None
+        (reader,) = readers
+        if not isinstance(reader, Add) or reader.host:
+            return None
+        others = [name for name in reader.inputs if name != layer.name]
+        if len(others) != 1 or self[others[0]].shape != layer.shape:
+            return None
+        return others[0] if self._order[others[0]] < self._order[layer.name] else None
+
     def accelerator_outputs(self) -> tuple[str, ...]:
         """Integer tensors that leave the accelerator: network outputs, and what host layers read. In order."""
         names = [name for name in self.outputs if not self.by_name[name].host]
         for layer in self.layers:
             if layer.host:
                 names += [name for name in layer.inputs if not self.by_name[name].host]
-        order = {layer.name: index for index, layer in enumerate(self.layers)}
-        return tuple(sorted(set(names), key=order.__getitem__))
+        return tuple(sorted(set(names), key=self._order.__getitem__))
 
     def macs(self, layer: Layer) -> int:
         """Multiply-accumulates of one layer for one image; 0 for one that is no convolution, dense layer or product

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from mz.engines.float_ort import FloatSession
-from mz.graph import Add, Conv, Dense, Graph, Input, Layer, Params, Weighted
+from mz.graph import Conv, Dense, Graph, Input, Layer, Params, Weighted
 from mz.graph.layers import UNBOUNDED
 from mz.optimize.elimination import DAMPING
 from mz.optimize.moments import has_patches
@@ -125,26 +125,11 @@ class _Walk:
         rows = rows.reshape(len(samples), -1, samples.shape[2]).transpose(0, 2, 1)
         found = (samples @ rows).transpose(1, 0, 2).reshape(len(places), -1) + arrays["bias"]
         found = found[:, kept]
-        if isinstance(layer, Conv) and (other := self.partner(layer)):
+        if isinstance(layer, Conv) and (other := self.graph.summand(layer)):
             shape = (len(x), *layer.shape[1:])
             image, row, column = np.unravel_index(places, shape)
             found += self.old[other][image, :, row, column][:, kept] - self.new[other][image, :, row, column]
         return found
-
-    def partner(self, layer: Conv) -> str | None:
-        """The other summand, where the layer's only reader adds the two and the other is known by now."""
-        readers = self.graph.consumers[layer.name]
-        if len(readers) != 1 or layer.name in self.graph.outputs or layer.clip != UNBOUNDED:
-            return None
-        (reader,) = readers
-        if not isinstance(reader, Add) or layer.clip_by_channel:
-            return None
-        others = [name for name in reader.inputs if name != layer.name]
-        return (
-            others[0]
-            if others and others[0] in self.old and self.graph[others[0]].shape == layer.shape
-            else None
-        )
 
     def shift(self, layer: Weighted, changed: Weighted, arrays: dict[str, np.ndarray]) -> np.ndarray:
         """Mean over images and places of what the kept channels lack before the clip, float32 [O]."""

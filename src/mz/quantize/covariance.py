@@ -40,11 +40,13 @@ def sample_places(layer: Weighted, shape: tuple[int, ...], rng: np.random.Genera
     return np.arange(total) if count == total else np.sort(rng.choice(total, count, replace=False))
 
 
-def patches_at(layer: Weighted, x: np.ndarray, places: np.ndarray, zero: int = 0) -> np.ndarray:
+def patches_at(
+    layer: Weighted, x: np.ndarray, places: np.ndarray, zero: int = 0, threads: int = 0
+) -> np.ndarray:
     """What the layer multiplies at `places` of its output: float32 [groups, places, weights of one output channel].
 
     zero: what padding holds; it is taken from `x`. A transposed convolution multiplies zeros with the taps that do not
-    reach a place.
+    reach a place. threads: images at a time, as `side_by_side` has it.
     """
     if isinstance(layer, Dense):
         return x.reshape(-1, x.shape[-1])[places].astype(np.float32)[None] - np.float32(zero)
@@ -61,7 +63,7 @@ def patches_at(layer: Weighted, x: np.ndarray, places: np.ndarray, zero: int = 0
         found = found.reshape(layer.groups, channels // layer.groups, -1, math.prod(layer.kernel_shape))
         taken[:, mine] = found.transpose(0, 2, 1, 3).reshape(layer.groups, -1, size)
 
-    side_by_side(take, range(n))
+    side_by_side(take, range(n), threads)
     return taken
 
 
@@ -92,10 +94,23 @@ def second_moments(samples: np.ndarray) -> np.ndarray:
     return found
 
 
-def covariance(samples: np.ndarray) -> np.ndarray:
-    """Second moments about the mean, likewise: what is left of the error once the bias takes its mean back.
+def correlation(samples: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """X^T Y / samples of each group: [G, P, K], [G, P, O] -> float64 [G, K, O]."""
+    groups, count, size = samples.shape
+    found = np.empty((groups, size, others.shape[2]))
 
-    Leaves `samples` centred: there can be hundreds of megabytes of them.
+    def multiply(block: tuple[slice, slice]) -> None:
+        of, rows = block
+        found[of, rows] = np.matmul(samples[of, :, rows].transpose(0, 2, 1), others[of])
+
+    side_by_side(multiply, _blocks(groups, size))
+    found /= count
+    return found
+
+
+def centred(samples: np.ndarray) -> np.ndarray:
+    """[G, P, K] about their mean over P, in place: there can be hundreds of megabytes of them. Second moments of these
+    are what is left of an error once the bias takes its mean back.
     """
 
     def centre(block: tuple[slice, slice]) -> None:
@@ -105,7 +120,7 @@ def covariance(samples: np.ndarray) -> np.ndarray:
 
     groups, _, size = samples.shape
     side_by_side(centre, _blocks(groups, size))
-    return second_moments(samples)
+    return samples
 
 
 def _blocks(groups: int, size: int) -> list[tuple[slice, slice]]:

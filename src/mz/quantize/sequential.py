@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,9 @@ from mz.emulator.numerics import quantize as quantize_input
 from mz.emulator.numerics import weight_max
 from mz.graph import Deconv, Graph, Input, Layer, Params, Quantization, TensorQuant, Weighted, WeightQuant
 from mz.quantize.bias_correction import corrected_bias
-from mz.quantize.covariance import covariance, patches, second_moments
+from mz.quantize.compensation import compensated
+from mz.quantize.covariance import centred, patches, patches_at, second_moments
+from mz.quantize.float_targets import Target, at_places, float_targets
 from mz.quantize.recipe import Recipe
 from mz.quantize.rounded_scales import round_with_scales
 from mz.quantize.rounding import factorize, round_second_order
@@ -43,10 +45,15 @@ class Refinements:
     bias_correction: bool = True
 
 
-def image_count(graph: Graph, available: int, most: int = _MOST_IMAGES, value_bytes: int = 1) -> int:
-    """How many images a walk takes: fewer than `most` to keep its largest tensor within 128 MiB."""
+def image_count(
+    graph: Graph, available: int, most: int = _MOST_IMAGES, value_bytes: int = 1, *, four_bit: bool = False
+) -> int:
+    """How many images a walk takes: fewer than `most` to keep its largest tensor within 128 MiB, 256 MiB where weights
+    may have 4 bits: the larger the errors, the more there is to fit, and the more images that takes.
+    """
     largest = value_bytes * max(int(np.prod(layer.shape)) for layer in graph.layers)
-    return min(available, most, max(_FEWEST_IMAGES, _LARGEST_TENSOR_BYTES // largest))
+    budget = _LARGEST_TENSOR_BYTES * (1 + four_bit)
+    return min(available, most, max(_FEWEST_IMAGES, budget // largest))
 
 
 def refine(
@@ -67,16 +74,25 @@ def refine(
     quantization: made by `recipe`. images: float32 [N, *shape] by Input layer. float_session: the float network with
     the inputs of all weighted layers among its taps.
     """
-    weighted = graph.weighted
     parts = in_chunks(images, image_bytes(graph))
-    float_means = _mean_tensors(float_session, parts, {layer.inputs[0] for layer in weighted})
-    del float_session  # with what it keeps between its runs, where the caller has no other use for it
     refined = Quantization(tensors=dict(quantization.tensors), weights=dict(quantization.weights))
     last_reader = {name: layer.name for layer in graph.layers for name in layer.inputs}
     live: dict[str, np.ndarray] = {}
     # Threads of BLAS wait for each other at each of the many small products: on a processor that others use too, the
     # walk took twenty times as long. The steps have threads of their own.
     with threadpool_limits(1, user_api="blas"):
+        mended = [
+            layer
+            for layer in graph.weighted
+            if refinements.rounding
+            and refinements.bias_correction
+            and rounds_to_second_order(layer, params[layer.name]["kernel"].shape)
+        ]
+        count = len(next(iter(images.values())))
+        means, targets = float_targets(
+            graph, params, quantization.tensors, float_session, parts, count, mended, seed
+        )
+        del float_session  # with what it keeps between its runs, where the caller has no other use for it
         for layer in graph.layers:
             if layer.host:
                 continue
@@ -87,10 +103,16 @@ def refine(
                 )
                 continue
             if isinstance(layer, Weighted):
-                x, float_mean = live[layer.inputs[0]], float_means[layer.inputs[0]]
-                rng = np.random.default_rng([seed, len(live), *layer.name.encode()])
                 refined.weights[layer.name] = _refined(
-                    layer, params, refined, recipe, x, float_mean, refinements, rng
+                    layer,
+                    params,
+                    refined,
+                    recipe,
+                    live,
+                    means,
+                    targets.pop(layer.name, None),
+                    refinements,
+                    seed,
                 )
             constants = layer_constants(graph, layer, params, refined)
             live[layer.name] = _run(layer, constants, [live[name] for name in layer.inputs], refined)
@@ -115,23 +137,51 @@ def _refined(
     params: Params,
     quantization: Quantization,
     recipe: Recipe,
-    x: np.ndarray,
-    float_mean: np.ndarray,
+    live: Mapping[str, np.ndarray],
+    means: Mapping[str, np.ndarray],
+    target: Target | None,
     refinements: Refinements,
-    rng: np.random.Generator,
+    seed: int,
 ) -> WeightQuant:
     weight, tensor = quantization.weights[layer.name], quantization.tensors[layer.inputs[0]]
     kernel, bias = params[layer.name]["kernel"], params[layer.name]["bias"]
-    if refinements.rounding and rounds_to_second_order(layer, kernel.shape):
-        samples = patches(layer, x, rng, tensor.zero_point)
-        # The bias is to take back the mean of the error, so only what varies counts.
-        moments = covariance(samples) if refinements.bias_correction else second_moments(samples)
+    x = live[layer.inputs[0]]
+    if target:
+        wanted, moments = _compensated(layer, kernel, quantization, live, target)
+        weight = _rounded(layer, wanted, bias, tensor, quantization, recipe, moments)
+    elif refinements.rounding and rounds_to_second_order(layer, kernel.shape):
+        rng = np.random.default_rng([seed, *layer.name.encode()])
+        moments = second_moments(patches(layer, x, rng, tensor.zero_point))
         weight = _rounded(layer, kernel, bias, tensor, quantization, recipe, moments)
     if refinements.bias_correction:
         integer_mean = x.sum(axis=0, dtype=np.int64) / len(x) - tensor.zero_point
-        q_bias = corrected_bias(layer, kernel, bias, float_mean, weight, tensor, integer_mean)
+        q_bias = corrected_bias(layer, kernel, bias, means[layer.inputs[0]], weight, tensor, integer_mean)
         weight = dataclasses.replace(weight, bias=q_bias)
     return weight
+
+
+def _compensated(
+    layer: Weighted,
+    kernel: np.ndarray,
+    quantization: Quantization,
+    live: Mapping[str, np.ndarray],
+    target: Target,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The float kernel that suits the layer's integer inputs, and their covariance: the bias takes back the mean of
+    the error, so only what varies counts.
+    """
+    x, y = (quantization.tensors[name] for name in (layer.inputs[0], layer.name))
+    samples = centred(patches_at(layer, live[layer.inputs[0]], target.places, x.zero_point))
+    rows = by_channel(layer, kernel).astype(np.float64).reshape(len(samples), -1, samples.shape[2])
+    wanted = target.steps.astype(np.float32) * np.float32(y.scale)
+    if target.summand:
+        other = quantization.tensors[target.summand]
+        wanted -= other.dequantize(at_places(layer, live[target.summand], target.places))
+    step = float(x.scale)
+    found, moments = compensated(
+        rows * step, samples, wanted.reshape(len(wanted), len(samples), -1).transpose(1, 0, 2), target.half
+    )
+    return from_channels(layer, (found / step).reshape(wanted.shape[1], -1), kernel.shape), moments
 
 
 def _rounded(
@@ -183,21 +233,3 @@ def _run(
 
 def _type(bits: int) -> type:
     return np.uint8 if bits <= 8 else np.uint16
-
-
-def _mean_tensors(
-    session: FloatRunner, parts: Iterable[Mapping[str, np.ndarray]], names: set[str]
-) -> dict[str, np.ndarray]:
-    """Mean over all images of each named tensor: float64 [*shape]."""
-    totals = dict.fromkeys(sorted(names), np.zeros(()))
-    size = 0
-    for part in parts:
-        size += len(next(iter(part.values())))
-        found = session.run(part)
-        for name, total in zip(totals, side_by_side(_total, [found[name] for name in totals]), strict=True):
-            totals[name] = totals[name] + total
-    return {name: total / size for name, total in totals.items()}
-
-
-def _total(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values.sum(axis=0, dtype=np.float64))

@@ -1,0 +1,80 @@
+"""Weights that make good what quantization has done to a layer's input, before they are rounded.
+
+With x' the integers that reach a layer and y what the float network's layer gives, both about their means, weights W
+become W + a D, with D = (y - W x') x'^T (x' x'^T + r I)^-1: least squares with a ridge. In a sum of two branches the
+last layer of the later one also takes up the error of the other.
+Sources: He, Zhang and Sun, "Channel Pruning for Accelerating Very Deep Neural Networks" (ICCV 2017), sections 3.1 and
+3.2; before second-order rounding, Li et al., "GPTAQ: Efficient Finetuning-Free Quantization for Asymmetric Calibration"
+(ICML 2025). Ours is how far to go: most of the error is noise that no weight can mend, but can be fitted to, so `a` and
+`r` are those with which one half of the images makes good most of the error on the other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mz.quantize.covariance import centred, correlation, second_moments
+from mz.threads import side_by_side
+
+RIDGES = (1.0, 0.1)
+"""Shares of the mean of the diagonal that they are added to."""
+
+_OUTLIER = 3.0
+"""Times a channel's root mean square: a few values that a range clips would outweigh all others."""
+
+
+def compensated(
+    rows: np.ndarray, samples: np.ndarray, wanted: np.ndarray, half: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights float64 [G, O, K], and the second moments of `samples`, [G, K, K].
+
+    rows: float weights, float64 [G, O, K]. samples: what they multiply, float32 [G, P, K] about their mean; wanted:
+    what that is to give, but for a constant, float32 [G, P, O]. half: so many samples are of other images than the
+    rest. A weight of zero stays zero, so that what pruning has taken out stays out.
+    """
+    sizes = half, samples.shape[1] - half
+    if min(sizes) < 2:
+        return rows, second_moments(samples)
+    errors = wanted - np.matmul(samples, rows.transpose(0, 2, 1).astype(np.float32))
+    errors = _without_outliers(centred(errors))
+    halves = slice(0, half), slice(half, None)
+    moments = [second_moments(samples[:, part]) for part in halves]
+    crossed = [correlation(samples[:, part], errors[:, part]) for part in halves]
+    del errors
+    present = (rows != 0).transpose(0, 2, 1)
+
+    def fit(one: tuple[np.ndarray, np.ndarray, float]) -> np.ndarray:
+        return _fit(*one) * present
+
+    most, best = 0.0, (0.0, 0.0)
+    for ridge in RIDGES:
+        fits = side_by_side(fit, [(m, c, ridge) for m, c in zip(moments, crossed, strict=True)])
+        explained = sum(float((found * c).sum()) for found, c in zip(fits, crossed[::-1], strict=True))
+        added = sum(
+            float((found * np.matmul(m, found)).sum()) for found, m in zip(fits, moments[::-1], strict=True)
+        )
+        share = min(max(explained / added, 0.0), 1.0) if added > 0 else 0.0
+        gain = 2 * share * explained - share * share * added
+        if gain > most:
+            most, best = gain, (share, ridge)
+    whole = np.average(moments, axis=0, weights=sizes)
+    share, ridge = best
+    if share:
+        rows = rows + share * fit((whole, np.average(crossed, axis=0, weights=sizes), ridge)).transpose(
+            0, 2, 1
+        )
+    return rows, whole
+
+
+def _without_outliers(errors: np.ndarray) -> np.ndarray:
+    bound = _OUTLIER * np.sqrt(np.square(errors).mean(axis=1, keepdims=True))
+    return centred(np.clip(errors, -bound, bound))
+
+
+def _fit(moments: np.ndarray, crossed: np.ndarray, ridge: float) -> np.ndarray:
+    """[G, K, O]."""
+    damped = moments.copy()
+    index = np.arange(damped.shape[1])
+    mean = damped[:, index, index].mean(axis=1, keepdims=True)
+    damped[:, index, index] += np.where(mean > 0, ridge * mean, 1.0)
+    return np.linalg.solve(damped, crossed)

@@ -1,0 +1,109 @@
+"""What the float network's linear layers give at sampled places, and the means of what they read: gathered in one pass,
+before the walk through the integer network asks for them layer by layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mz.graph import Dense, Graph, Params, TensorQuant, Weighted
+from mz.quantize.covariance import patches_at, sample_places
+from mz.quantize.statistics import FloatRunner
+from mz.quantize.weights import by_channel
+from mz.threads import side_by_side
+
+_MOST_STEPS = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A layer's output before its clip at `places` (int64 [P], rising, batch in front), as float16 [P, O] in steps of
+    its integers' scale; where `summand` is to be added to it, with that.
+
+    half: how many of the places lie in the first half of the images.
+    """
+
+    places: np.ndarray
+    half: int
+    steps: np.ndarray
+    summand: str | None
+
+
+def float_targets(
+    graph: Graph,
+    params: Params,
+    tensors: Mapping[str, TensorQuant],
+    session: FloatRunner,
+    parts: Iterable[Mapping[str, np.ndarray]],
+    images: int,
+    layers: Collection[Weighted],
+    seed: int = 0,
+) -> tuple[dict[str, np.ndarray], dict[str, Target]]:
+    """Means over all images of what the layers with weights read, float64 [*shape], by that tensor; and the targets of
+    `layers`, by layer.
+
+    session: with these tensors and the summands of `layers` among its taps. images: how many there are in all parts.
+    """
+    means = dict.fromkeys(sorted({layer.inputs[0] for layer in graph.weighted}), np.zeros(()))
+    targets = {layer.name: _empty(graph, layer, images, seed) for layer in layers}
+
+    def fill(layer: Weighted) -> None:
+        """The layer's places in the images of `found`."""
+        target = targets[layer.name]
+        here = slice(*np.searchsorted(target.places, _per_image(layer, seen, seen + size)))
+        places = target.places[here] - _per_image(layer, seen)[0]
+        real = _outputs(layer, params[layer.name], found[layer.inputs[0]], places)
+        if target.summand:
+            real += at_places(layer, found[target.summand], places)
+        steps = real / np.float32(tensors[layer.name].scale)
+        target.steps[here] = np.clip(steps, -_MOST_STEPS, _MOST_STEPS)
+
+    seen = 0
+    for part in parts:
+        found = session.run(part)
+        size = len(next(iter(part.values())))
+        for name, total in zip(means, side_by_side(_total, [found[name] for name in means]), strict=True):
+            means[name] = means[name] + total / images
+        side_by_side(fill, layers)
+        seen += size
+    return means, targets
+
+
+def at_places(layer: Weighted, tensor: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """A tensor of the layer's output shape [N, *shape] -> its channels at these places, [P, O]."""
+    if isinstance(layer, Dense):
+        return tensor.reshape(-1, tensor.shape[-1])[places]
+    image, row, column = np.unravel_index(places, (len(tensor), *layer.shape[1:]))
+    return tensor[image, :, row, column]
+
+
+def _empty(graph: Graph, layer: Weighted, images: int, seed: int) -> Target:
+    rng = np.random.default_rng([seed, *layer.name.encode()])
+    places = sample_places(layer, (images, *graph[layer.inputs[0]].shape), rng)
+    half = int(np.searchsorted(places, _per_image(layer, images // 2)[0]))
+    channels = layer.shape[-1] if isinstance(layer, Dense) else layer.shape[0]
+    return Target(places, half, np.empty((len(places), channels), np.float16), graph.summand(layer))
+
+
+def _per_image(layer: Weighted, *images: int) -> list[int]:
+    """The first place of each of these images."""
+    each = math.prod(layer.shape[:-1] if isinstance(layer, Dense) else layer.shape[1:])
+    return [each * image for image in images]
+
+
+def _outputs(
+    layer: Weighted, arrays: Mapping[str, np.ndarray], x: np.ndarray, places: np.ndarray
+) -> np.ndarray:
+    """float32 [P, O]."""
+    samples = patches_at(layer, x, places, threads=1)
+    rows = by_channel(layer, arrays["kernel"]).reshape(len(samples), -1, samples.shape[2])
+    found = np.matmul(samples, rows.transpose(0, 2, 1).astype(np.float32))
+    return found.transpose(1, 0, 2).reshape(len(places), -1) + arrays["bias"]
+
+
+def _total(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values.sum(axis=0, dtype=np.float64))

@@ -1,0 +1,83 @@
+"""What is gathered of the float network for the walk: means, and outputs before the clip at sampled places."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tests.quantize.networks import LINEAR_KINDS, images, layer_and_kernel, residual_network
+
+from mz.engines.float_ort import tapped_session
+from mz.graph import Dense, Graph, Input, TensorQuant
+from mz.graph.layers import UNBOUNDED
+from mz.quantize.float_targets import at_places, float_targets
+from mz.quantize.statistics import in_chunks
+
+SCALE = 0.25
+
+
+def gathered(graph, params, x, chunk: int = 1 << 20):
+    tensors = {layer.name: TensorQuant(SCALE, 0, 8) for layer in graph.layers}
+    parts = list(in_chunks(x, chunk))
+    count = len(next(iter(x.values())))
+    return float_targets(graph, params, tensors, tapped_session(graph, params), parts, count, graph.weighted)
+
+
+def unclipped(graph, params, x):
+    """All tensors of the network, every layer with weights without its clip but reading what it reads with clips."""
+    real = {name: values.copy() for name, values in tapped_session(graph, params).run(x).items()}
+    for layer in graph.weighted:
+        source = Input(name=layer.inputs[0], inputs=(), shape=graph[layer.inputs[0]].shape)
+        alone = Graph("alone", (source, dataclasses.replace(layer, clip=UNBOUNDED)), (layer.name,))
+        yield layer, tapped_session(alone, params).run({source.name: real[source.name]})[layer.name], real
+
+
+def test_targets_are_the_outputs_before_the_clip_and_with_what_is_added():
+    graph, params = residual_network()
+    x = images(6)
+    _, targets = gathered(graph, params, x)
+    assert [name for name, target in targets.items() if target.summand] == ["conv2"]
+    for layer, wanted, real in unclipped(graph, params, x):
+        target = targets[layer.name]
+        if target.summand:
+            wanted = wanted + real[target.summand]
+        found = at_places(layer, wanted, target.places) / SCALE
+        np.testing.assert_allclose(target.steps, found, rtol=2e-3, atol=2e-3)
+        assert target.steps.dtype == np.float16
+        each = wanted[0].size // target.steps.shape[1]
+        assert target.half == (target.places < 3 * each).sum()
+
+
+@pytest.mark.parametrize("kind", LINEAR_KINDS)
+def test_every_kind_of_layer_has_targets(kind):
+    layer, shape, kernel = layer_and_kernel(kind, np.random.default_rng(0))
+    graph = Graph("one", (Input(name="x", inputs=(), shape=shape), layer), ("y",))
+    channels = layer.shape[-1] if isinstance(layer, Dense) else layer.shape[0]
+    params = {"y": {"kernel": kernel, "bias": np.linspace(-1, 1, channels).astype(np.float32)}}
+    x = {"x": np.random.default_rng(1).normal(0, 1, (5, *shape)).astype(np.float32)}
+    target = gathered(graph, params, x)[1]["y"]
+    wanted = at_places(layer, tapped_session(graph, params).run(x)["y"], target.places) / SCALE
+    np.testing.assert_allclose(target.steps, wanted, rtol=2e-3, atol=2e-3)
+
+
+def test_parts_of_the_images_give_what_all_of_them_give():
+    graph, params = residual_network()
+    x = images(7)
+    whole_means, whole = gathered(graph, params, x)
+    means, targets = gathered(graph, params, x, 100 << 20)
+    assert len(list(in_chunks(x, 100 << 20))) == 7
+    for name, target in targets.items():
+        np.testing.assert_array_equal(target.places, whole[name].places)
+        np.testing.assert_allclose(target.steps, whole[name].steps, rtol=2e-3, atol=2e-3)
+    real = tapped_session(graph, params).run(x)
+    for name, mean in means.items():
+        np.testing.assert_allclose(mean, whole_means[name], atol=1e-9)
+        np.testing.assert_allclose(mean, real[name].mean(axis=0), atol=1e-5)
+
+
+def test_an_output_far_beyond_its_range_is_kept_finite():
+    graph, params = residual_network()
+    params = params | {"fc1": params["fc1"] | {"bias": np.full(5, 1e30, np.float32)}}
+    steps = gathered(graph, params, images(2))[1]["fc1"].steps
+    assert np.isfinite(steps).all()
