@@ -25,7 +25,7 @@ class Scripted:
         self.fold = len(Scripted.tried)
         Scripted.tried.append([])
 
-    def image_dbs(self, graph, params, statistics, recipe, refined) -> np.ndarray:
+    def image_dbs(self, graph, params, statistics, recipe, refined=None, most=None) -> np.ndarray:
         Scripted.ranges.append(recipe.activation_range.method)
         gain = 0.0
         if params is not self.came:
@@ -89,8 +89,8 @@ def test_what_is_hopeless_is_not_refined(monkeypatch) -> None:
 
 def test_methods_are_tried_with_the_ranges_that_suit_the_network(monkeypatch) -> None:
     class Narrow(Scripted):
-        def image_dbs(self, graph, params, statistics, recipe, refined) -> np.ndarray:
-            found = super().image_dbs(graph, params, statistics, recipe, refined)
+        def image_dbs(self, graph, params, statistics, recipe, refined=None, most=None) -> np.ndarray:
+            found = super().image_dbs(graph, params, statistics, recipe, refined, most)
             return found + 5 * (recipe.activation_range.method == "l1_5")
 
     asked = Equalization("allowed", "one_step", None, None, "disabled")

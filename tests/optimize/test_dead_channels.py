@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.optimize.networks import Builder, images, networks, output_db
 
 from mz.engines.float_ort import FloatSession
-from mz.graph import Graph, Params, Weighted
+from mz.graph import Concat, Graph, Params, Weighted
 from mz.optimize import channel_classes, remove_dead_channels
 from mz.optimize.bounds import interval_bounds
 from mz.optimize.channel_removal import remove_channels
@@ -74,6 +74,36 @@ def test_a_constant_moves_into_the_bias_unless_padding_sees_it() -> None:
         smaller, kept, _ = remove_dead_channels(graph, params)
         assert smaller[first.name].shape[0] == left
         assert output_db(graph, params, smaller, kept, images(graph)) > 100
+
+
+@pytest.mark.parametrize(
+    ("width", "dead", "left"), [(32, 5, 32), (32, 16, 16), (32, 21, 16), (32, 31, 16), (30, 5, 25)]
+)
+def test_whole_blocks_of_channels_stay_whole(width: int, dead: int, left: int) -> None:
+    builder = Builder(0)
+    first = builder.conv(builder.last, width)
+    builder.params[first.name]["kernel"][:dead] = 0
+    builder.params[first.name]["bias"][:dead] = 0
+    builder.conv(first, 5, kernel=3)
+    graph, params = builder.finish()
+    smaller, kept, lost = remove_dead_channels(graph, params)
+    assert smaller[first.name].shape[0] == left and sum(lost.values()) == width - left
+    assert output_db(graph, params, smaller, kept, images(graph)) > 100
+
+
+def test_blocks_stay_whole_where_tensors_meet_too() -> None:
+    """A concatenation of 16 and 12 channels: the first loses none of its 6 dead ones, the second all of its 4."""
+    builder = Builder(0)
+    source = builder.last
+    parts = [builder.conv(source, 16), builder.conv(source, 12)]
+    for part, dead in zip(parts, (6, 4), strict=True):
+        builder.params[part.name]["kernel"][:dead] = 0
+        builder.params[part.name]["bias"][:dead] = 0
+    builder.conv(builder.add(Concat, parts, (28, *parts[0].shape[1:]), axis=0), 5)
+    graph, params = builder.finish()
+    smaller, kept, _ = remove_dead_channels(graph, params)
+    assert [smaller[part.name].shape[0] for part in parts] == [16, 8]
+    assert output_db(graph, params, smaller, kept, images(graph)) > 100
 
 
 def test_a_network_without_dead_channels_comes_back_itself() -> None:

@@ -31,7 +31,7 @@ from mz.script import Equalization
 
 IMAGES = 128
 """Either half of them gives peaks and ranges once, and images of the other half judge; what is kept is made on all."""
-JUDGED_IMAGES = 32
+JUDGED_IMAGES, ROUGHLY_JUDGED = 32, 8
 ROUNDED_IMAGES, CORRECTED_IMAGES = 32, 8
 MARGIN_DB = 0.25
 """What a method must bring over none on the mean of images, and more than it loses with the ranges of either half:
@@ -69,6 +69,10 @@ class _Fold:
         graph, params, _ = change(self.peaks)
         return graph, params, collect(tapped_session(graph, params), [self.seen], image_bytes(graph))
 
+    def roughly(self, network: Calibrated, recipe: Recipe) -> float:
+        """Mean SNR of a few of the other half's images in dB, nothing refined: what is far off stands out on any."""
+        return float(self.trial.image_dbs(*network, recipe, most=ROUGHLY_JUDGED).mean())
+
     def judge(self, network: Calibrated, recipe: Recipe, refinements: Refinements) -> float:
         """Mean SNR of the other half's images in dB, after these refinements on some of this half."""
         graph, params, statistics = network
@@ -96,11 +100,11 @@ def _with_ranges(recipe: Recipe, fold: _Fold) -> tuple[Recipe, float]:
     """The recipe, with narrow ranges where it leaves the choice open and the network as it came is better off with
     them, and what the fold measures: under ranges that lose 5 dB no method shows what it brings.
     """
-    wide = fold.judge(fold.network, recipe, AS_ROUNDED)
+    wide = fold.roughly(fold.network, recipe)
     if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
         return recipe, wide
     narrow = dataclasses.replace(recipe, activation_range=ActivationRange("l1_5"))
-    found = fold.judge(fold.network, narrow, AS_ROUNDED)
+    found = fold.roughly(fold.network, narrow)
     return (narrow, found) if found > wide + RANGES_MARGIN_DB else (recipe, wide)
 
 
@@ -167,7 +171,7 @@ def run_equalization(
         for fold in trials:
             network = fold.changed(change)
             if asked.policy == "allowed" and refinements != AS_ROUNDED and not decibels:
-                found[name] = fold.judge(network, recipe, AS_ROUNDED)
+                found[name] = fold.roughly(network, recipe)
                 if found[name] < rough - HOPELESS_DB:
                     return
             decibels.append(fold.judge(network, recipe, refinements))

@@ -146,7 +146,8 @@ def _remove_dead_channels(passes: Passes, cost: _Cost, optional: bool) -> None:
     before = passes.graph.coverage().macs
     passes.graph, passes.params, lost = optimize.remove_dead_channels(passes.graph, passes.params)
     if not lost:
-        passes.steps.append(Step("dead channels", True, not optional, "there are none", optional))
+        note = f"there are none, or too few to leave whole blocks of {optimize.CHANNEL_BLOCK}"
+        passes.steps.append(Step("dead channels", True, not optional, note, optional))
         return
     after, db = passes.graph.coverage().macs, cost.of(passes)
     note = (

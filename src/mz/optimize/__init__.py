@@ -7,7 +7,7 @@ from __future__ import annotations
 from mz.optimize.avgpool_reduction import reduce_global_avgpool
 from mz.optimize.bias_absorption import AbsorptionReport, absorb_bias
 from mz.optimize.channels import Channels, channel_classes
-from mz.optimize.dead_channels import remove_dead_channels
+from mz.optimize.dead_channels import CHANNEL_BLOCK, remove_dead_channels
 from mz.optimize.equalization import MAX_SCALE, METHODS, EqualizationReport, equalize
 from mz.optimize.input_form import InputForm, device_input
 from mz.optimize.inputs import convert_input, fold_normalization, resize_input
@@ -22,6 +22,7 @@ from mz.optimize.tse import TseReport, tiled_squeeze_excite
 from mz.optimize.weight_clipping import WeightClippingReport, clip_weights
 
 __all__ = [
+    "CHANNEL_BLOCK",
     "MAX_SCALE",
     "METHODS",
     "AbsorptionReport",

@@ -17,7 +17,7 @@ from mz.quantize.covariance import centred, correlation, second_moments
 from mz.threads import side_by_side
 
 RIDGES = (1.0, 0.1)
-"""Shares of the mean of the diagonal that they are added to."""
+"""Shares of the mean of the diagonal that they are added to; less is tried only where the half of more holds."""
 
 _OUTLIER = 3.0
 """Times a channel's root mean square: a few values that a range clips would outweigh all others."""
@@ -57,6 +57,8 @@ def compensated(
         gain = 2 * share * explained - share * share * added
         if gain > most:
             most, best = gain, (share, ridge)
+        if share < 0.5:
+            break
     whole = np.average(moments, axis=0, weights=sizes)
     share, ridge = best
     if share:

@@ -20,6 +20,8 @@ from mz.threads import side_by_side
 BINS = 8192
 _TAPS_BYTES = 192 << 20
 _SAMPLES_PER_TENSOR = 1 << 18
+_MANY_VALUES = 1 << 25
+"""A histogram of so many values is known well; from then on it takes a quarter of the samples."""
 
 
 class Gatherer(Protocol):
@@ -54,7 +56,7 @@ class TensorStatistics:
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._grow(max(-low, high))
         flat = values.reshape(-1)
-        step = _step(flat.size)
+        step = _step(flat.size, _SAMPLES_PER_TENSOR >> (2 if self.counts.sum() >= _MANY_VALUES else 0))
         # |value| < 2^exponent, and scaling by a power of two is exact: every bin is one of the BINS.
         bins = flat[::step] * np.float32(math.ldexp(BINS // 2, -self.exponent))
         np.floor(bins, out=bins)
@@ -78,9 +80,9 @@ class TensorStatistics:
         return (np.arange(BINS) - BINS // 2 + 0.5) * math.ldexp(2 / BINS, self.exponent)
 
 
-def _step(size: int) -> int:
+def _step(size: int, samples: int) -> int:
     """Without a common divisor with the size, and so with no axis: all channels and columns are visited in turn."""
-    step = max(1, size // _SAMPLES_PER_TENSOR)
+    step = max(1, size // samples)
     while math.gcd(step, size) > 1:
         step += 1
     return step

@@ -50,13 +50,18 @@ class Trial:
         statistics: Statistics,
         recipe: Recipe,
         refined: Refined = as_it_is,
+        most: int | None = None,
     ) -> np.ndarray:
         """Likewise of every image by itself, float64 [N], so that one that the ranges clip does not decide for all.
 
-        refined: what becomes of the integers before they are tried.
+        refined: what becomes of the integers before they are tried. most: stops once it has so many images.
         """
         run = self._integers(graph, params, statistics, recipe, refined)
-        found = [_decibels(power, noise).mean(axis=0) for power, noise in self._powers(graph, run)]
+        found: list[np.ndarray] = []
+        for power, noise in self._powers(graph, run):
+            found.append(_decibels(power, noise).mean(axis=0))
+            if most is not None and sum(map(len, found)) >= most:
+                break
         return np.concatenate(found)
 
     def float_db(self, graph: Graph, params: Params, adapt: Adapt = lambda values: values) -> float:
