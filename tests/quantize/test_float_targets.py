@@ -11,7 +11,8 @@ from tests.quantize.networks import LINEAR_KINDS, images, layer_and_kernel, resi
 from mz.engines.float_ort import tapped_session
 from mz.graph import Dense, Graph, Input, TensorQuant
 from mz.graph.layers import UNBOUNDED
-from mz.quantize.float_targets import at_places, float_targets
+from mz.quantize.covariance import at_places
+from mz.quantize.float_targets import float_targets
 from mz.quantize.statistics import in_chunks
 
 SCALE = 0.25

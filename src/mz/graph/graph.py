@@ -70,7 +70,8 @@ class Graph:
         return {layer.name: layer for layer in self.layers}
 
     @cached_property
-    def _order(self) -> Mapping[str, int]:
+    def order(self) -> Mapping[str, int]:
+        """The place of every layer among `layers`."""
         return {layer.name: index for index, layer in enumerate(self.layers)}
 
     @cached_property
@@ -122,7 +123,7 @@ class Graph:
         others = [name for name in reader.inputs if name != layer.name]
         if len(others) != 1 or self[others[0]].shape != layer.shape:
             return None
-        return others[0] if self._order[others[0]] < self._order[layer.name] else None
+        return others[0] if self.order[others[0]] < self.order[layer.name] else None
 
     def accelerator_outputs(self) -> tuple[str, ...]:
         """Integer tensors that leave the accelerator: network outputs, and what host layers read. In order."""
@@ -130,7 +131,7 @@ class Graph:
         for layer in self.layers:
             if layer.host:
                 names += [name for name in layer.inputs if not self.by_name[name].host]
-        return tuple(sorted(set(names), key=self._order.__getitem__))
+        return tuple(sorted(set(names), key=self.order.__getitem__))
 
     def macs(self, layer: Layer) -> int:
         """Multiply-accumulates of one layer for one image; 0 for one that is no convolution, dense layer or product

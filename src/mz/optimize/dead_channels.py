@@ -16,7 +16,7 @@ from mz.optimize.rescaling import by_channel
 
 CHANNEL_BLOCK = 16
 """Channels that vector units and accelerators take at a time: onnxruntime runs a depthwise layer with 667 of 672
-channels at less than half the speed (docs/benchmarks.md)."""
+channels at less than half the speed (docs/full-precision.md)."""
 
 
 def remove_dead_channels(graph: Graph, params: Params) -> tuple[Graph, Params, dict[str, int]]:

@@ -65,9 +65,8 @@ def pruning_groups(
     alike: defaultdict[tuple[tuple[str, int, int], ...], list[int]] = defaultdict(list)
     for number, uses in seen.items():
         alike[tuple(uses)].append(number)
-    order = {layer.name: index for index, layer in enumerate(graph.layers)}
     groups = []
-    for signature in sorted(alike, key=lambda signature: order[signature[0][0]]):
+    for signature in sorted(alike, key=lambda signature: graph.order[signature[0][0]]):
         classes = np.array(alike[signature])
         parts = (_use(graph, channels, classes, name, name in mixing) for name, _, _ in signature)
         group = PruningGroup(classes, tuple(parts))

@@ -20,7 +20,7 @@ from mz.graph.layers import UNBOUNDED
 from mz.optimize.elimination import DAMPING
 from mz.optimize.moments import has_patches
 from mz.optimize.rescaling import by_channel, from_channels
-from mz.quantize.covariance import patches_at, sample_places
+from mz.quantize.covariance import at_places, damped, patches_at, sample_places
 
 Kept = Mapping[str, np.ndarray]
 """By weighted layer: which of its old output channels it still has, bool [O]."""
@@ -126,9 +126,8 @@ class _Walk:
         found = (samples @ rows).transpose(1, 0, 2).reshape(len(places), -1) + arrays["bias"]
         found = found[:, kept]
         if isinstance(layer, Conv) and (other := self.graph.summand(layer)):
-            shape = (len(x), *layer.shape[1:])
-            image, row, column = np.unravel_index(places, shape)
-            found += self.old[other][image, :, row, column][:, kept] - self.new[other][image, :, row, column]
+            old, new = (at_places(layer, live[other], places) for live in (self.old, self.new))
+            found += old[:, kept] - new
         return found
 
     def shift(self, layer: Weighted, changed: Weighted, arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -157,10 +156,7 @@ def fit(
     centred = samples - mean
     residual = wanted - target - centred @ rows.transpose(0, 2, 1)
     turned = centred.transpose(0, 2, 1)
-    covariance = turned @ centred / samples.shape[1]
-    index = np.arange(covariance.shape[1])
-    diagonal = covariance[:, index, index].mean(axis=1, keepdims=True)
-    covariance[:, index, index] += np.where(diagonal > 0, DAMPING * diagonal, 1.0)
+    covariance = damped(turned @ centred / samples.shape[1], DAMPING)
     moved = np.linalg.solve(covariance, turned @ residual / samples.shape[1])
     rows = alter(rows + moved.transpose(0, 2, 1), covariance)
     return rows, (target - mean @ rows.transpose(0, 2, 1))[:, 0]

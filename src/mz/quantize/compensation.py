@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mz.quantize.covariance import centred, correlation, second_moments
+from mz.quantize.covariance import centred, correlation, damped, second_moments
 from mz.threads import side_by_side
 
 RIDGES = (1.0, 0.1)
@@ -44,7 +44,8 @@ def compensated(
     present = (rows != 0).transpose(0, 2, 1)
 
     def fit(one: tuple[np.ndarray, np.ndarray, float]) -> np.ndarray:
-        return _fit(*one) * present
+        moments, crossed, ridge = one
+        return np.asarray(np.linalg.solve(damped(moments, ridge), crossed) * present)
 
     most, best = 0.0, (0.0, 0.0)
     for ridge in RIDGES:
@@ -71,12 +72,3 @@ def compensated(
 def _without_outliers(errors: np.ndarray) -> np.ndarray:
     bound = _OUTLIER * np.sqrt(np.square(errors).mean(axis=1, keepdims=True))
     return centred(np.clip(errors, -bound, bound))
-
-
-def _fit(moments: np.ndarray, crossed: np.ndarray, ridge: float) -> np.ndarray:
-    """[G, K, O]."""
-    damped = moments.copy()
-    index = np.arange(damped.shape[1])
-    mean = damped[:, index, index].mean(axis=1, keepdims=True)
-    damped[:, index, index] += np.where(mean > 0, ridge * mean, 1.0)
-    return np.linalg.solve(damped, crossed)

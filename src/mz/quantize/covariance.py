@@ -40,6 +40,14 @@ def sample_places(layer: Weighted, shape: tuple[int, ...], rng: np.random.Genera
     return np.arange(total) if count == total else np.sort(rng.choice(total, count, replace=False))
 
 
+def at_places(layer: Weighted, tensor: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """A tensor of the layer's output shape [N, *shape] -> its channels at these places, [P, O]."""
+    if isinstance(layer, Dense):
+        return tensor.reshape(-1, tensor.shape[-1])[places]
+    image, row, column = np.unravel_index(places, (len(tensor), *layer.shape[1:]))
+    return tensor[image, :, row, column]
+
+
 def patches_at(
     layer: Weighted, x: np.ndarray, places: np.ndarray, zero: int = 0, threads: int = 0
 ) -> np.ndarray:
@@ -121,6 +129,15 @@ def centred(samples: np.ndarray) -> np.ndarray:
     groups, _, size = samples.shape
     side_by_side(centre, _blocks(groups, size))
     return samples
+
+
+def damped(moments: np.ndarray, share: float) -> np.ndarray:
+    """Moments [G, K, K] that have an inverse: to each diagonal this share of its mean is added, 1 where that is 0."""
+    mean = np.diagonal(moments, axis1=1, axis2=2).mean(axis=1, keepdims=True)
+    found = moments.astype(np.float64)
+    index = np.arange(moments.shape[1])
+    found[:, index, index] += np.where(mean > 0, share * mean, 1.0)
+    return found
 
 
 def _blocks(groups: int, size: int) -> list[tuple[slice, slice]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mz.graph import Dense, Graph, Params, TensorQuant, Weighted
-from mz.quantize.covariance import patches_at, sample_places
+from mz.quantize.covariance import at_places, patches_at, sample_places
 from mz.quantize.statistics import FloatRunner
 from mz.quantize.weights import by_channel
 from mz.threads import side_by_side
@@ -71,14 +71,6 @@ def float_targets(
         side_by_side(fill, layers)
         seen += size
     return means, targets
-
-
-def at_places(layer: Weighted, tensor: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """A tensor of the layer's output shape [N, *shape] -> its channels at these places, [P, O]."""
-    if isinstance(layer, Dense):
-        return tensor.reshape(-1, tensor.shape[-1])[places]
-    image, row, column = np.unravel_index(places, (len(tensor), *layer.shape[1:]))
-    return tensor[image, :, row, column]
 
 
 def _empty(graph: Graph, layer: Weighted, images: int, seed: int) -> Target:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mz.quantize.covariance import damped
+
 _DAMPING = 0.01
 _BLOCK = 64
 
@@ -28,11 +30,8 @@ def factorize(moments: np.ndarray) -> Factor:
     diagonal = np.diagonal(moments, axis1=1, axis2=2)
     order = np.argsort(-diagonal, axis=1, kind="stable")
     group = np.arange(len(moments))[:, None]
-    damped = moments[group[:, :, None], order[:, :, None], order[:, None, :]].astype(np.float64)
-    mean = diagonal.mean(axis=1, keepdims=True)
-    index = np.arange(moments.shape[1])
-    damped[:, index, index] += _DAMPING * mean + np.where(mean > 0, 0.0, 1.0)
-    return Factor(order, np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1))
+    ordered = damped(moments, _DAMPING)[group[:, :, None], order[:, :, None], order[:, None, :]]
+    return Factor(order, np.linalg.cholesky(np.linalg.inv(ordered)).transpose(0, 2, 1))
 
 
 def round_second_order(rows: np.ndarray, scale: np.ndarray, factor: Factor, top: int) -> np.ndarray:

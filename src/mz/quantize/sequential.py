@@ -22,8 +22,8 @@ from mz.emulator.numerics import weight_max
 from mz.graph import Deconv, Graph, Input, Layer, Params, Quantization, TensorQuant, Weighted, WeightQuant
 from mz.quantize.bias_correction import corrected_bias
 from mz.quantize.compensation import compensated
-from mz.quantize.covariance import centred, patches, patches_at, second_moments
-from mz.quantize.float_targets import Target, at_places, float_targets
+from mz.quantize.covariance import at_places, centred, patches, patches_at, second_moments
+from mz.quantize.float_targets import Target, float_targets
 from mz.quantize.recipe import Recipe
 from mz.quantize.rounded_scales import round_with_scales
 from mz.quantize.rounding import factorize, round_second_order
@@ -78,19 +78,19 @@ def refine(
     refined = Quantization(tensors=dict(quantization.tensors), weights=dict(quantization.weights))
     last_reader = {name: layer.name for layer in graph.layers for name in layer.inputs}
     live: dict[str, np.ndarray] = {}
+    count = len(next(iter(images.values())))
+    compensates: list[Weighted] = []
+    if refinements.rounding and refinements.bias_correction:
+        compensates = [
+            layer
+            for layer in graph.weighted
+            if rounds_to_second_order(layer, params[layer.name]["kernel"].shape)
+        ]
     # Threads of BLAS wait for each other at each of the many small products: on a processor that others use too, the
     # walk took twenty times as long. The steps have threads of their own.
     with threadpool_limits(1, user_api="blas"):
-        mended = [
-            layer
-            for layer in graph.weighted
-            if refinements.rounding
-            and refinements.bias_correction
-            and rounds_to_second_order(layer, params[layer.name]["kernel"].shape)
-        ]
-        count = len(next(iter(images.values())))
         means, targets = float_targets(
-            graph, params, quantization.tensors, float_session, parts, count, mended, seed
+            graph, params, quantization.tensors, float_session, parts, count, compensates, seed
         )
         del float_session  # with what it keeps between its runs, where the caller has no other use for it
         for layer in graph.layers:
