@@ -12,7 +12,7 @@ import numpy as np
 from mz.engines.float_ort import FloatSession, tapped_session
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.engines.memory import give_back
-from mz.flow.calibration import CalibrationSet, calibrate, halves, some
+from mz.flow.calibration import CalibrationSet, Images, calibrate, halves, some
 from mz.flow.options import Note, Progress, Step, no_note
 from mz.flow.recipe import Plan
 from mz.flow.tune import tune
@@ -98,7 +98,7 @@ def quantize_network(
             )
     steps += _refinement_steps(graph, quantization, refinements, len(next(iter(walked.values()))))
     quantization, tuning_steps, tuning_report = tune(
-        graph, params, quantization, plan.tuning, tuned_on, sample, recipe, plan.seed, progress
+        graph, params, quantization, plan.tuning, tuned_on, walked, recipe, plan.seed, progress
     )
     steps += tuning_steps
     report |= tuning_report
@@ -130,7 +130,7 @@ def layer_noise(
     return {"output_db": round(min(output.db, 200.0), 2), "layers": layers, "images": count}
 
 
-def _walked(graph: Graph, recipe: Recipe, sample: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+def _walked(graph: Graph, recipe: Recipe, sample: Mapping[str, np.ndarray]) -> Images:
     """As many of the sample as a walk takes."""
     available = len(next(iter(sample.values())))
     four_bit = any(recipe.precision_of(layer.name).weight_bits == 4 for layer in graph.weighted)
