@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mz import archive as har
-from mz import flow, script
+from mz import data, flow, script
 from mz.errors import UserError
+from mz.flow.calibration import without
+from mz.flow.networks import configuration
+from mz.flow.optimize import optimize_archive
 from mz.flow.options import ModelRef, OptimizeOptions
 from mz.flow.tuning import as_tuning, fitted, plan_tuning, too_few_images, without_torch
-from mz.quantize import AdaRound, Finetune
+from mz.quantize import AdaRound, Finetune, refine
 from mz.script import ScriptSettings
 
 MODEL = ModelRef(model="resnet8_fashion")
@@ -90,6 +94,45 @@ def test_too_few_images_end_before_any_work(tmp_path: Path) -> None:
     (step,) = result.steps
     assert (step.name, step.requested, step.applied) == ("QFT", True, False)
     assert "wants 99999 calibration images" in step.note
+
+
+def test_what_judges_has_been_seen_by_neither_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Integers fitted to the images that judge would look better than what has learned without them."""
+    pytest.importorskip("torch")
+    from mz.quantize.learned import judge
+
+    walked: list[np.ndarray] = []
+    judged: list[np.ndarray] = []
+
+    def refined(graph, params, quantization, recipe, images, *rest, **options):
+        walked.extend(images.values())
+        return refine(graph, params, quantization, recipe, images, *rest, **options)
+
+    class Judge(judge.Judge):
+        def __init__(self, graph, params, images, targets) -> None:
+            judged.extend(images.values())
+            super().__init__(graph, params, images, targets)
+
+    monkeypatch.setattr("mz.flow.integers.refine", refined)
+    monkeypatch.setattr(judge, "Judge", Judge)
+    settings = settings_of(
+        "post_quantization_optimization(finetune, policy=enabled, dataset_size=64, epochs=1)"
+    )
+    archive = flow.parse(MODEL)
+    config = configuration(archive, MODEL)
+    calibration = data.subset(data.open_calibration(config), 64)
+    optimize_archive(
+        archive, config, settings, OptimizeOptions(optimization_level=1, cache=False), calibration
+    )
+    assert len(judged[0]) == 8 and len(walked[0]) == 56
+    seen = {image.tobytes() for image in walked[0]}
+    assert not any(image.tobytes() in seen for image in judged[0])
+
+
+def test_a_calibration_set_of_nothing_but_judges_stays() -> None:
+    images = {"x": np.arange(6, dtype=np.float32).reshape(3, 2)}
+    assert without(images, {"x": images["x"][1:2]})["x"].tolist() == [[0, 1], [4, 5]]
+    assert without(images, images)["x"].tolist() == images["x"].tolist()
 
 
 def test_there_is_no_level_beyond_four() -> None:

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from tests.quantize.networks import images, residual_network
 
+from mz.emulator.numerics import weight_max
 from mz.engines.float_ort import FloatSession
 from mz.graph import Graph, Precision
 from mz.quantize import AdaRound, Checkpoint, Recipe, adaround, collect, quantize
 from mz.quantize.blocks import blocks
 
 SETTINGS = AdaRound(epochs=30, batch_size=32)
+RECIPE = Recipe(Precision(8, 4))
 
 
 def test_a_residual_block_is_one_and_movement_goes_along() -> None:
@@ -44,27 +46,53 @@ def test_inner_outputs_are_no_place_to_cut() -> None:
 def start():
     graph, params = residual_network()
     session = FloatSession(graph, params, taps=[layer.name for layer in graph.layers])
-    recipe = Recipe(Precision(8, 4))
-    return graph, params, quantize(graph, params, collect(session, [images(64)], 1), recipe)
+    return graph, params, quantize(graph, params, collect(session, [images(64)], 1), RECIPE)
 
 
 def learned(settings: AdaRound = SETTINGS, **options):
     pytest.importorskip("torch")
     graph, params, quantization = start()
-    return adaround(graph, params, quantization, images(128), images(64, seed=9), settings, **options)
+    return adaround(graph, params, quantization, images(128), images(64, seed=9), settings, RECIPE, **options)
 
 
-def test_blocks_come_closer_and_weights_move_by_one_at_most() -> None:
+def test_blocks_come_closer() -> None:
     _, _, before = start()
     after, report = learned()
     assert after.tensors == before.tensors
     assert all(ours <= theirs for theirs, ours in report.blocks.values())
+    theirs, ours = report.blocks["fc1"]
+    assert ours < 0.5 * theirs
+    for weight in after.weights.values():
+        assert np.abs(weight.kernel).max() <= weight_max(4)
+
+
+def test_the_layers_of_a_block_are_first_rounded_for_what_reaches_them_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without any learning blocks are closer than before already."""
+    pytest.importorskip("torch")
+    from mz.quantize.learned import soft_rounding
+
+    def nothing(given, *_):
+        return given.quantization, soft_rounding.block_error(given)
+
+    _, whole = learned()
+    monkeypatch.setattr(soft_rounding, "reconstruct", nothing)
+    _, refined = learned()
+    theirs, ours = refined.blocks["fc1"]
+    assert whole.blocks["fc1"][1] < ours < 0.7 * theirs
+
+
+def test_with_biases_kept_weights_move_by_one_at_most_and_scales_stay() -> None:
+    _, _, before = start()
+    after, report = learned(dataclasses.replace(SETTINGS, train_bias=False))
     theirs, ours = report.blocks["fc1"]
     assert ours < 0.9 * theirs
     for name, weight in after.weights.items():
         step = weight.kernel.astype(int) - before.weights[name].kernel
         assert np.abs(step).max() <= 1
         np.testing.assert_array_equal(weight.scale, before.weights[name].scale)
+        np.testing.assert_array_equal(weight.bias, before.weights[name].bias)
     assert any(not np.array_equal(w.kernel, before.weights[name].kernel) for name, w in after.weights.items())
 
 
@@ -96,3 +124,4 @@ def test_a_killed_run_ends_with_the_same_integers(tmp_path) -> None:
     for name, weight in whole.weights.items():
         np.testing.assert_array_equal(weight.kernel, again.weights[name].kernel)
         np.testing.assert_array_equal(weight.bias, again.weights[name].bias)
+        np.testing.assert_array_equal(weight.scale, again.weights[name].scale)

@@ -18,8 +18,8 @@ from mz.quantize.statistics import in_chunks
 SCALE = 0.25
 
 
-def gathered(graph, params, x, chunk: int = 1 << 20):
-    tensors = {layer.name: TensorQuant(SCALE, 0, 8) for layer in graph.layers}
+def gathered(graph, params, x, chunk: int = 1 << 20, *, bits: int = 8, scale: float = SCALE):
+    tensors = {layer.name: TensorQuant(scale, 0, bits) for layer in graph.layers}
     parts = list(in_chunks(x, chunk))
     count = len(next(iter(x.values())))
     return float_targets(graph, params, tensors, tapped_session(graph, params), parts, count, graph.weighted)
@@ -82,3 +82,16 @@ def test_an_output_far_beyond_its_range_is_kept_finite():
     params = params | {"fc1": params["fc1"] | {"bias": np.full(5, 1e30, np.float32)}}
     steps = gathered(graph, params, images(2))[1]["fc1"].steps
     assert np.isfinite(steps).all()
+
+
+def test_targets_are_finer_than_a_step_of_16_bits():
+    graph, params = residual_network()
+    scale = 2.0**-15
+    _, targets = gathered(graph, params, images(6), bits=16, scale=scale)
+    for layer, wanted, real in unclipped(graph, params, images(6)):
+        target = targets[layer.name]
+        if target.summand:
+            wanted = wanted + real[target.summand]
+        found = at_places(layer, wanted, target.places) / scale
+        assert np.abs(found).max() > 2**12  # where float16 has steps of 4
+        np.testing.assert_allclose(target.steps, found, atol=0.1)

@@ -162,6 +162,21 @@ def test_later_layers_make_good_what_earlier_ones_have_done(precision, most, mon
     assert np.median(ratios) < most
 
 
+@pytest.mark.parametrize(("precision", "wanted"), [("a16_w16", False), ("a8_w16", False), ("a16_w8", True)])
+def test_weights_of_16_bits_take_up_no_noise(precision, wanted, monkeypatch):
+    """Their own is nothing, and what is fitted to errors as small as theirs is fitted to chance."""
+    asked: list[int] = []
+
+    def noted(rows, samples, *rest):
+        asked.append(len(rows))
+        return compensation.compensated(rows, samples, *rest)
+
+    monkeypatch.setattr("mz.quantize.sequential.compensated", noted)
+    graph, params, session, x, plain, recipe = quantized(precision)
+    refine(graph, params, plain, recipe, x, session, Refinements())
+    assert bool(asked) == wanted
+
+
 def test_progress_names_every_layer_but_inputs():
     graph, params, session, x, plain, recipe = quantized("a8_w8")
     seen: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -125,6 +126,18 @@ def some(images: Mapping[str, np.ndarray], count: int) -> Images:
         return dict(images)
     chosen = np.arange(min(count, size)) * size // min(count, size)
     return {name: value[chosen] for name, value in images.items()}
+
+
+def without(images: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> Images:
+    """Those of the images of a network's one input that are not, value by value, among the others; all if none is."""
+    ((name, values),) = images.items()
+    known = {_digest(image) for image in others[name]}
+    rest = [_digest(image) not in known for image in values]
+    return {name: values[rest] if any(rest) else values}
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.sha256(image.tobytes()).digest()
 
 
 def halves(images: Mapping[str, np.ndarray], first: int, second: int) -> tuple[Images, Images]:

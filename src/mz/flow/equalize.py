@@ -108,11 +108,13 @@ def _with_ranges(recipe: Recipe, fold: _Fold) -> tuple[Recipe, float]:
     return (narrow, found) if found > wide + RANGES_MARGIN_DB else (recipe, wide)
 
 
-def _best(found: Mapping[str, float], names: Sequence[str]) -> str:
+def _best(found: Mapping[str, float], names: Sequence[str], recipe: Recipe) -> str:
     """Of the networks that measure alike, the one by the method that METHODS names last: the finer the weights that
-    judge, the less counts what a method that looks at activations alone does to the kernels.
+    judge, the less counts what a method that looks at activations alone does to the kernels. Above 8 bits all noise is
+    rounding, which any image tells, and the weights judge as they are: the best is the best.
     """
-    enough = max(found[name] for name in names) - ALIKE_DB
+    fine = min(recipe.precision.activation_bits, recipe.precision.weight_bits) > 8
+    enough = max(found[name] for name in names) - (0 if fine else ALIKE_DB)
     alike = [name for name in names if found[name] >= enough]
     return next((name for name in reversed(METHODS) if name in alike), alike[0])
 
@@ -214,14 +216,14 @@ def run_equalization(
         wanted = better or asked.bias_absorption == "enabled"
         if absorb and wanted and absorb_bias(graph, params, peaks)[3].layers:
             scaled = better or list(networks)
-            base = _best(found, scaled) if scaled else methods[0]
+            base = _best(found, scaled, recipe) if scaled else methods[0]
             name = f"{base} with bias absorption"
             measure(name, partial(absorbed, base))
             if name in found and asked.bias_absorption == "enabled":
                 better = [one for one in better if one == name]
     if not networks:
         return *came, step(False, "no channel can be scaled"), {}
-    best = _best(found, better) if better else "none"
+    best = _best(found, better, recipe) if better else "none"
     measured = ", ".join(f"{name} {db:.1f} dB" for name, db in found.items())
     described = {"method": best, "output_db": {name: round(db, 2) for name, db in found.items()}} | {
         key: value for key, value in reports[best].items() if key != "method"

@@ -12,10 +12,10 @@ import numpy as np
 from mz.engines.float_ort import FloatSession, tapped_session
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.engines.memory import give_back
-from mz.flow.calibration import CalibrationSet, Images, calibrate, halves, some
+from mz.flow.calibration import CalibrationSet, Images, calibrate, halves, some, without
 from mz.flow.options import Note, Progress, Step, no_note
 from mz.flow.recipe import Plan
-from mz.flow.tune import tune
+from mz.flow.tune import judging, tune
 from mz.graph import Graph, Params, Precision, Quantization, Weighted
 from mz.quantize import (
     ActivationRange,
@@ -82,6 +82,8 @@ def quantize_network(
             report["sensitivity" if bits == 4 else "sensitivity_8bit"] = found
     quantization = quantize(graph, params, statistics, recipe)
     refinements, walked = plan.refinements, _walked(graph, recipe, sample)
+    if plan.tuning and tuned_on is not None:
+        walked = without(walked, judging(tuned_on, plan.tuning))
     if refinements.rounding or refinements.bias_correction:
         layers = sum(not layer.host for layer in graph.layers)
         with progress("rounding and bias", layers, "layers") as advance:

@@ -63,11 +63,10 @@ def tune(
     if not planned or pool is None:
         return quantization, [], {}
     from mz.quantize.learned.distillation import Target, default_layers
-    from mz.quantize.learned.judge import Judge, held_out
+    from mz.quantize.learned.judge import Judge
 
     _check_layers(graph, planned)
-    feed = pool.sample(max(algorithm.dataset_size for algorithm in planned))[pool.feed]
-    apart = held_out(len(feed))
+    feed, apart = _pool(pool, planned)
     judged = {pool.feed: feed[apart]}
     judge = Judge(graph, params, judged, [Target(name) for name in default_layers(graph)])
     loss = judge.loss(quantization)
@@ -100,6 +99,20 @@ def tune(
     return quantization, steps, report
 
 
+def judging(pool: CalibrationSet, planned: tuple[Algorithm, ...]) -> Images:
+    """The images that `tune` will judge on: what has not seen them must not be compared with what has."""
+    feed, apart = _pool(pool, planned)
+    return {pool.feed: feed[apart]}
+
+
+def _pool(pool: CalibrationSet, planned: tuple[Algorithm, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Images float32 [N, *shape], and which of them are held out, bool [N]."""
+    from mz.quantize.learned.judge import held_out
+
+    feed = pool.sample(max(algorithm.dataset_size for algorithm in planned))[pool.feed]
+    return feed, held_out(len(feed))
+
+
 def _adaround(work: _Work, start: Quantization, settings: Algorithm, checkpoint: Checkpoint) -> Outcome:
     assert isinstance(settings, AdaRound)
     with work.progress(_label(settings, checkpoint), block_count(work.graph), "blocks") as advance:
@@ -110,6 +123,7 @@ def _adaround(work: _Work, start: Quantization, settings: Algorithm, checkpoint:
             work.learned_from,
             work.judged,
             settings,
+            work.recipe,
             seed=work.seed,
             checkpoint=checkpoint,
             block_done=lambda block: advance(1),

@@ -11,16 +11,22 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mz.emulator import numerics
-from mz.engines.float_ort import FloatSession
+from mz.engines.float_ort import FloatSession, tapped_session
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.graph import Graph, Input, Layer, Params, Quantization
 from mz.quantize.blocks import Block, blocks
 from mz.quantize.checkpoint import Arrays, Checkpoint
+from mz.quantize.recipe import Recipe
+from mz.quantize.sequential import Refinements, refine
 from mz.quantize.statistics import image_bytes, in_chunks
+
+if TYPE_CHECKING:
+    from mz.quantize.learned.soft_rounding import Given
 
 _BOUNDARY_BYTES = 768 << 20
 _FEWEST_IMAGES = 32
@@ -69,17 +75,20 @@ def adaround(
     images: Mapping[str, np.ndarray],
     judged: Mapping[str, np.ndarray],
     settings: AdaRound,
+    recipe: Recipe,
     *,
     seed: int = 0,
     checkpoint: Checkpoint | None = None,
     block_done: Callable[[str], object] = lambda name: None,
 ) -> tuple[Quantization, AdaRoundReport]:
-    """A quantization with the same scales and learned kernels (and biases).
+    """A quantization with the same activation scales and learned kernels and, with `train_bias`, biases and weight
+    scales.
 
-    images: float32 [N, *shape] by Input layer, to learn from; judged: others, held out: a block that does not gain on
-    them keeps what it had. Needs PyTorch. With a checkpoint, a run that was killed goes on with the block it was at.
+    start: made by `recipe`. images: float32 [N, *shape] by Input layer, to learn from; judged: others, held out: a
+    block that does not gain on them keeps what it had. Needs PyTorch. With a checkpoint, a run that was killed goes on
+    with the block it was at.
     """
-    from mz.quantize.learned.soft_rounding import Given, reconstruct
+    from mz.quantize.learned.soft_rounding import Given
 
     share = min(1.0, image_limit(graph) / sum(len(next(iter(feeds.values()))) for feeds in (images, judged)))
     taken = [
@@ -95,16 +104,18 @@ def adaround(
     errors: dict[str, tuple[float, float]] = {}
     for block in blocks(graph):
         wanted = [name for name in block.weighted if not settings.layers or name in settings.layers]
-        x, expected = walk.up_to(block)
+        inputs, real, expected = walk.up_to(block)
         if wanted:
             if f"{block.output}/error" not in done:
-                given = Given(graph, params, current, block, x, expected, apart)
-                learned, error = reconstruct(given, wanted, settings, seed)
+                given = Given(graph, params, current, block, inputs, expected, apart)
+                learned, error = _learned(given, wanted, settings, recipe, real, seed)
                 done |= _arrays(block, wanted, learned, error)
                 checkpoint.save(done)
             for name in wanted:
-                kernel, bias = (done[f"{name}/{key}"] for key in ("kernel", "bias"))
-                current.weights[name] = dataclasses.replace(current.weights[name], kernel=kernel, bias=bias)
+                kernel, bias, scale = (done[f"{name}/{key}"] for key in ("kernel", "bias", "scale"))
+                current.weights[name] = dataclasses.replace(
+                    current.weights[name], kernel=kernel, bias=bias, scale=scale
+                )
             before, after = done[f"{block.output}/error"].tolist()
             errors[block.output] = (before, after)
         block_done(block.output)
@@ -114,8 +125,52 @@ def adaround(
 def _arrays(block: Block, names: Sequence[str], learned: Quantization, error: tuple[float, float]) -> Arrays:
     arrays: Arrays = {f"{block.output}/error": np.array(error)}
     for name in names:
-        arrays |= {f"{name}/kernel": learned.weights[name].kernel, f"{name}/bias": learned.weights[name].bias}
+        weight = learned.weights[name]
+        arrays |= {
+            f"{name}/kernel": weight.kernel,
+            f"{name}/bias": weight.bias,
+            f"{name}/scale": weight.scale,
+        }
     return arrays
+
+
+def _learned(
+    given: Given, names: Sequence[str], settings: AdaRound, recipe: Recipe, real: Arrays, seed: int
+) -> tuple[Quantization, tuple[float, float]]:
+    """The best weights found for layers `names` of a block, and its error before and with them."""
+    from mz.quantize.learned.soft_rounding import block_error, reconstruct
+
+    before = block_error(given)
+    best, least = given.quantization, before
+    if settings.train_bias and list(names) == given.block.weighted:
+        found = _refined(given, recipe, real, seed)
+        error = block_error(dataclasses.replace(given, quantization=found))
+        if error < least:
+            best, least = found, error
+    found, error = reconstruct(dataclasses.replace(given, quantization=best), names, settings, seed)
+    return (found, (before, error)) if error < least else (best, (before, least))
+
+
+def _refined(given: Given, recipe: Recipe, real: Arrays, seed: int) -> Quantization:
+    """The block's weights by second-order rounding and its biases corrected on the integers that reach it now: those
+    that it has are fitted to what blocks before it gave when they had not learned.
+
+    real: what the block reads in the float network, [N, *shape].
+    """
+    block, current, chosen = given.block, given.quantization, ~given.apart
+    sources = tuple(Input(name=name, inputs=(), shape=given.graph[name].shape) for name in block.inputs)
+    part = Graph(given.graph.name, (*sources, *block.layers), (block.output,))
+    return refine(
+        part,
+        given.params,
+        current,
+        recipe,
+        {name: current.tensors[name].dequantize(q[chosen]) for name, q in given.x.items()},
+        tapped_session(part, given.params),
+        Refinements(),
+        real={name: x[chosen] for name, x in real.items()},
+        seed=seed,
+    )
 
 
 class _Walk:
@@ -137,8 +192,10 @@ class _Walk:
             self._integers[name] = _small(numerics.quantize(x, t.scale, t.zero_point, t.bits), t.bits)
         self._real_place = self._integer_place = 0
 
-    def up_to(self, block: Block) -> tuple[Arrays, np.ndarray]:
-        """Integers [N, *shape] of what the block reads, and what it is to give in real values."""
+    def up_to(self, block: Block) -> tuple[Arrays, Arrays, np.ndarray]:
+        """What the block reads, [N, *shape], in integers and in the float network, and what it is to give in the
+        latter.
+        """
         first = self._layers.index(block.layers[0])
         before, through = self._layers[self._integer_place : first], first + len(block.layers)
         self._integers |= self._run(before, first, self._integer_run)
@@ -148,10 +205,13 @@ class _Walk:
         )
         self._real_place = through
         expected = self._real[block.output]
+        integers, real = (
+            {name: live[name] for name in block.inputs} for live in (self._integers, self._real)
+        )
         for live, place in ((self._integers, first), (self._real, through)):
             for name in [name for name in live if self._last_reader.get(name, -1) < place]:
                 del live[name]
-        return {name: self._integers[name] for name in block.inputs}, expected
+        return integers, real, expected
 
     def _run(
         self, layers: Sequence[Layer], place: int, run: Callable[[Graph], Arrays], also: str = ""

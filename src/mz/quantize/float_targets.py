@@ -16,13 +16,12 @@ from mz.quantize.statistics import FloatRunner
 from mz.quantize.weights import by_channel
 from mz.threads import side_by_side
 
-_MOST_STEPS = float(np.finfo(np.float16).max)
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A layer's output before its clip at `places` (int64 [P], rising, batch in front), as float16 [P, O] in steps of
-    its integers' scale; where `summand` is to be added to it, with that.
+    """A layer's output before its clip at `places` (int64 [P], rising, batch in front), [P, O] in steps of its
+    integers' scale: float16 of up to 8 bits, whose steps it resolves, float32 above; where `summand` is to be added to
+    it, with that.
 
     half: how many of the places lie in the first half of the images.
     """
@@ -49,7 +48,7 @@ def float_targets(
     session: with these tensors and the summands of `layers` among its taps. images: how many there are in all parts.
     """
     means = dict.fromkeys(sorted({layer.inputs[0] for layer in graph.weighted}), np.zeros(()))
-    targets = {layer.name: _empty(graph, layer, images, seed) for layer in layers}
+    targets = {layer.name: _empty(graph, layer, tensors[layer.name].bits, images, seed) for layer in layers}
 
     def fill(layer: Weighted) -> None:
         """The layer's places in the images of `found`."""
@@ -60,7 +59,8 @@ def float_targets(
         if target.summand:
             real += at_places(layer, found[target.summand], places)
         steps = real / np.float32(tensors[layer.name].scale)
-        target.steps[here] = np.clip(steps, -_MOST_STEPS, _MOST_STEPS)
+        most = np.finfo(target.steps.dtype).max
+        target.steps[here] = np.clip(steps, -most, most)
 
     seen = 0
     for part in parts:
@@ -73,12 +73,13 @@ def float_targets(
     return means, targets
 
 
-def _empty(graph: Graph, layer: Weighted, images: int, seed: int) -> Target:
+def _empty(graph: Graph, layer: Weighted, bits: int, images: int, seed: int) -> Target:
     rng = np.random.default_rng([seed, *layer.name.encode()])
     places = sample_places(layer, (images, *graph[layer.inputs[0]].shape), rng)
     half = int(np.searchsorted(places, _per_image(layer, images // 2)[0]))
     channels = layer.shape[-1] if isinstance(layer, Dense) else layer.shape[0]
-    return Target(places, half, np.empty((len(places), channels), np.float16), graph.summand(layer))
+    steps = np.empty((len(places), channels), np.float16 if bits <= 8 else np.float32)
+    return Target(places, half, steps, graph.summand(layer))
 
 
 def _per_image(layer: Weighted, *images: int) -> list[int]:

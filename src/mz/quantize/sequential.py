@@ -65,6 +65,7 @@ def refine(
     float_session: FloatRunner,
     refinements: Refinements,
     *,
+    real: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
     layer_done: Callable[[str], None] = lambda name: None,
 ) -> Quantization:
@@ -72,9 +73,10 @@ def refine(
     better weight scales.
 
     quantization: made by `recipe`. images: float32 [N, *shape] by Input layer. float_session: the float network with
-    the inputs of all weighted layers among its taps.
+    the inputs of all weighted layers among its taps. real: what it reads, where that is not `images`: the graph is a
+    part of a network, and integers before it have made `images` of them.
     """
-    parts = in_chunks(images, image_bytes(graph))
+    parts = in_chunks(images if real is None else real, image_bytes(graph))
     refined = Quantization(tensors=dict(quantization.tensors), weights=dict(quantization.weights))
     last_reader = {name: layer.name for layer in graph.layers for name in layer.inputs}
     live: dict[str, np.ndarray] = {}
@@ -85,6 +87,7 @@ def refine(
             layer
             for layer in graph.weighted
             if rounds_to_second_order(layer, params[layer.name]["kernel"].shape)
+            and quantization.weights[layer.name].bits <= 8
         ]
     # Threads of BLAS wait for each other at each of the many small products: on a processor that others use too, the
     # walk took twenty times as long. The steps have threads of their own.

@@ -52,10 +52,8 @@ class Given:
 
 def reconstruct(
     given: Given, names: Sequence[str], settings: AdaRound, seed: int
-) -> tuple[Quantization, tuple[float, float]]:
-    """The block's weights with the rounding of layers `names` learned, and the error on the images that judge before
-    and after; those handed in where the error is not less.
-    """
+) -> tuple[Quantization, float]:
+    """The block's weights with the rounding of layers `names` learned, and its error then (`block_error`)."""
     start = given.quantization
     fixed = _moved(constant(given.graph, given.params, start, torch.float32), given.block, device())
     soft = {name: _Soft(given, name, settings.train_bias, device()) for name in names}
@@ -64,7 +62,7 @@ def reconstruct(
         + [{"params": [s.bias for s in soft.values()], "lr": settings.learning_rate * _BIAS_RATE}]
         * settings.train_bias
     )
-    before = _error(given, fixed)
+    before = max(_error(given, fixed), 1e-12)
     learned_from = np.flatnonzero(~given.apart)
     batch = min(settings.batch_size, len(learned_from))
     steps = settings.epochs * (len(learned_from) // batch)
@@ -74,17 +72,20 @@ def reconstruct(
         chosen = np.sort(order[step * batch : (step + 1) * batch])
         fractions = torch.cat([s.fraction().reshape(-1) for s in soft.values()])
         undecided = (1 - (2 * fractions - 1).abs().pow(_exponent(step, steps))).mean()
-        loss = _batch_error(given, _with(fixed, soft), chosen) / max(before, 1e-12) + _PRESSURE * undecided
+        loss = _batch_error(given, _with(fixed, soft), chosen) / before + _PRESSURE * undecided
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     with torch.no_grad():
         weights = start.weights | {name: s.weight() for name, s in soft.items()}
     learned = Quantization(start.tensors, weights)
-    after = _error(
-        given, _moved(constant(given.graph, given.params, learned, torch.float32), given.block, device())
-    )
-    return (learned, (before, after)) if after < before else (start, (before, before))
+    return learned, block_error(dataclasses.replace(given, quantization=learned))
+
+
+def block_error(given: Given) -> float:
+    """Squared error of the block's real output over its power, on the images that judge."""
+    integers = constant(given.graph, given.params, given.quantization, torch.float32)
+    return _error(given, _moved(integers, given.block, device()))
 
 
 class _Soft:
