@@ -67,7 +67,9 @@ class ArtefactSession:
 
 
 class QdqSession:
-    """A QDQ file that `mz compile` wrote, run as onnxruntime runs it by itself. layers: whose tensors are wanted."""
+    """A QDQ file that `mz compile` wrote, run by onnxruntime in its own way, but for kernels that would saturate on this
+    processor. layers: whose tensors are wanted.
+    """
 
     name = "qdq"
 
@@ -81,7 +83,7 @@ class QdqSession:
         for tensor in self._tensors.values():
             if tensor not in given:
                 model.graph.output.append(onnx.ValueInfoProto(name=tensor))
-        self._session = open_integer_session(model, [CPU])
+        self._session = open_integer_session(model, [CPU], precise=True)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Real inputs, float32 [N, *shape] by Input layer -> dequantized tensors, float32, by layer."""

@@ -98,14 +98,20 @@ def run_model(model: onnx.ModelProto, feeds: Feeds, chosen: Sequence[Provider]) 
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
-def open_integer_session(model: onnx.ModelProto, chosen: Sequence[Provider], threads: int = 0) -> Any:
-    """An onnxruntime session for integers. threads: 0 leaves the number to the runtime."""
+def open_integer_session(
+    model: onnx.ModelProto, chosen: Sequence[Provider], threads: int = 0, *, precise: bool = False
+) -> Any:
+    """An onnxruntime session for integers. threads: 0 leaves the number to the runtime. precise: kernels for uint8 x
+    int8 that do not saturate on processors without VNNI, where they are slower.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if precise:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=list(chosen))
 
 
