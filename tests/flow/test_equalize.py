@@ -8,7 +8,7 @@ from tests.optimize.networks import Builder, images
 
 from mz.flow import equalize
 from mz.flow.options import no_progress
-from mz.graph import Graph
+from mz.graph import Graph, Precision
 from mz.quantize import Recipe, Refinements
 from mz.script import Equalization
 
@@ -39,7 +39,7 @@ class Scripted:
         return 120.0
 
 
-def run(monkeypatch, asked: Equalization, gains, trial=Scripted, **options):
+def run(monkeypatch, asked: Equalization, gains, trial=Scripted, recipe: Recipe = Recipe(), **options):  # noqa: B008
     builder = Builder(0)
     builder.conv(builder.conv(builder.last, 6, 3), 4)
     graph, params = builder.finish()
@@ -47,9 +47,7 @@ def run(monkeypatch, asked: Equalization, gains, trial=Scripted, **options):
     for name, value in {"gains": gains, "came": params, "tried": [], "ranges": []}.items():
         monkeypatch.setattr(Scripted, name, value)
     monkeypatch.setattr(equalize, "pools_to_convolutions", lambda graph, params, peaks: (graph, params, []))
-    found = equalize.run_equalization(
-        graph, params, images(graph, 8), Recipe(), asked, no_progress, **options
-    )
+    found = equalize.run_equalization(graph, params, images(graph, 8), recipe, asked, no_progress, **options)
     return graph, *found
 
 
@@ -75,6 +73,13 @@ def test_what_helps_both_ways_is_kept(monkeypatch, policy, gains, kept) -> None:
     assert step.applied == (kept != "none") and step.optional == (policy == "allowed")
     assert (other is graph) == (kept == "none")
     assert report["output_db"]["none"] == 30.0
+
+
+@pytest.mark.parametrize(("precision", "kept"), [("a16_w8", "dfq"), ("a16_w16", "one_step")])
+def test_above_8_bits_the_best_is_the_best(monkeypatch, precision, kept) -> None:
+    asked = Equalization("allowed", "auto", None, None, "disabled")
+    recipe = Recipe(Precision.parse(precision))
+    assert run(monkeypatch, asked, ((1.2, 1.0, 0.9),) * 2, recipe=recipe)[-1]["method"] == kept
 
 
 def test_what_is_hopeless_is_not_refined(monkeypatch) -> None:
