@@ -67,8 +67,8 @@ class ArtefactSession:
 
 
 class QdqSession:
-    """A QDQ file that `mz compile` wrote, run by onnxruntime in its own way, but for kernels that would saturate on this
-    processor. layers: whose tensors are wanted.
+    """A QDQ file that `mz compile` wrote, run by onnxruntime in its own way, but for kernels that would saturate on
+    this processor. layers: whose tensors are wanted.
     """
 
     name = "qdq"
