@@ -95,7 +95,7 @@ def page() -> str:
         "8-bit activations and weights, optimization level 1, hw_arch mz8. Except for the bundled networks, which have",
         "calibration images of their own, those are part of the evaluated folder (labels unused). Degradation with its",
         "paired 95 % interval; agreement as [tasks.md](tasks.md) defines it; SNR at the outputs; optimize: seconds and",
-        "peak memory on 2 cores. `compile --verify` found no differing integer in any row.",
+        "peak memory on 2 cores without VNNI, which other work shared. `compile --verify` found no differing integer in any row.",
         "",
         "| network | metric | images | float | 8 bit | degradation | agreement | SNR | optimize |",
         "|---|---|---|---|---|---|---|---|---|",
