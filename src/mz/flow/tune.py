@@ -28,6 +28,9 @@ from mz.quantize import (
 )
 from mz.zoo.cache import cache_root
 
+_CHECKPOINT_FORM = 2
+"""Grows when checkpoints hold other arrays, or a run from the same start ends elsewhere."""
+
 Outcome = tuple[Quantization, str, dict[str, Any]]
 """Integers, what to say of them, and what was measured."""
 
@@ -169,6 +172,7 @@ def _checkpoint(work: _Work, start: Quantization, algorithm: Algorithm) -> Check
     import torch
 
     settings = {
+        "form": _CHECKPOINT_FORM,
         "algorithm": name_of(algorithm),
         "settings": dataclasses.asdict(algorithm),
         "recipe": work.recipe.to_dict(work.graph),
