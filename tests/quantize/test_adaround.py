@@ -73,8 +73,8 @@ def test_the_layers_of_a_block_are_first_rounded_for_what_reaches_them_now(
     pytest.importorskip("torch")
     from mz.quantize.learned import soft_rounding
 
-    def nothing(given, *_):
-        return given.quantization, soft_rounding.block_error(given)
+    def nothing(given, error, *_):
+        return given.quantization, error
 
     _, whole = learned()
     monkeypatch.setattr(soft_rounding, "reconstruct", nothing)

@@ -113,8 +113,7 @@ def _best(found: Mapping[str, float], names: Sequence[str], recipe: Recipe) -> s
     judge, the less counts what a method that looks at activations alone does to the kernels. Above 8 bits all noise is
     rounding, which any image tells, and the weights judge as they are: the best is the best.
     """
-    fine = min(recipe.precision.activation_bits, recipe.precision.weight_bits) > 8
-    enough = max(found[name] for name in names) - (0 if fine else ALIKE_DB)
+    enough = max(found[name] for name in names) - (0 if recipe.precision.above_8_bits else ALIKE_DB)
     alike = [name for name in names if found[name] >= enough]
     return next((name for name in reversed(METHODS) if name in alike), alike[0])
 

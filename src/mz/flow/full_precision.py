@@ -210,7 +210,7 @@ def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
         return
     sample, recipe = passes.images.sample(IMAGES), passes.recipe
     refinements = plan.refinements
-    if min(recipe.precision.activation_bits, recipe.precision.weight_bits) > 8:
+    if recipe.precision.above_8_bits:
         # In their own bits, where a clipped peak is all the error: channels that fill the range leave it no headroom.
         refinements = AS_ROUNDED
     elif refinements.rounding and not recipe.per_layer_weight_scale:

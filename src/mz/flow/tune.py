@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mz import data
 from mz.engines.float_ort import tapped_session
 from mz.errors import UserError
 from mz.flow.calibration import CalibrationSet, Images
@@ -69,7 +70,8 @@ def tune(
     from mz.quantize.learned.judge import Judge
 
     _check_layers(graph, planned)
-    feed, apart = _pool(pool, planned)
+    pool, apart = _pool(pool, planned)
+    feed = pool.sample(len(apart))[pool.feed]
     judged = {pool.feed: feed[apart]}
     judge = Judge(graph, params, judged, [Target(name) for name in default_layers(graph)])
     loss = judge.loss(quantization)
@@ -104,16 +106,17 @@ def tune(
 
 def judging(pool: CalibrationSet, planned: tuple[Algorithm, ...]) -> Images:
     """The images that `tune` will judge on: what has not seen them must not be compared with what has."""
-    feed, apart = _pool(pool, planned)
-    return {pool.feed: feed[apart]}
+    pool, apart = _pool(pool, planned)
+    judges = dataclasses.replace(pool, dataset=pool.dataset.take(np.flatnonzero(apart)))
+    return judges.sample(len(judges.dataset))
 
 
-def _pool(pool: CalibrationSet, planned: tuple[Algorithm, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Images float32 [N, *shape], and which of them are held out, bool [N]."""
+def _pool(pool: CalibrationSet, planned: tuple[Algorithm, ...]) -> tuple[CalibrationSet, np.ndarray]:
+    """As many of the images as are asked for, and which of them are held out, bool [N]."""
     from mz.quantize.learned.judge import held_out
 
-    feed = pool.sample(max(algorithm.dataset_size for algorithm in planned))[pool.feed]
-    return feed, held_out(len(feed))
+    count = min(max(algorithm.dataset_size for algorithm in planned), len(pool.dataset))
+    return dataclasses.replace(pool, dataset=data.subset(pool.dataset, count)), held_out(count)
 
 
 def _adaround(work: _Work, start: Quantization, settings: Algorithm, checkpoint: Checkpoint) -> Outcome:

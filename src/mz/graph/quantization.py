@@ -23,6 +23,11 @@ class Precision:
     activation_bits: int = 8
     weight_bits: int = 8
 
+    @property
+    def above_8_bits(self) -> bool:
+        """Whether both are more than 8."""
+        return min(self.activation_bits, self.weight_bits) > 8
+
     def __str__(self) -> str:
         return f"a{self.activation_bits}_w{self.weight_bits}"
 

@@ -147,7 +147,7 @@ def _learned(
         error = block_error(dataclasses.replace(given, quantization=found))
         if error < least:
             best, least = found, error
-    found, error = reconstruct(dataclasses.replace(given, quantization=best), names, settings, seed)
+    found, error = reconstruct(dataclasses.replace(given, quantization=best), least, names, settings, seed)
     return (found, (before, error)) if error < least else (best, (before, least))
 
 

@@ -51,18 +51,21 @@ class Given:
 
 
 def reconstruct(
-    given: Given, names: Sequence[str], settings: AdaRound, seed: int
+    given: Given, error: float, names: Sequence[str], settings: AdaRound, seed: int
 ) -> tuple[Quantization, float]:
-    """The block's weights with the rounding of layers `names` learned, and its error then (`block_error`)."""
+    """The block's weights with the rounding of layers `names` learned, and its error then.
+
+    error: what `block_error` says of it now.
+    """
     start = given.quantization
-    fixed = _moved(constant(given.graph, given.params, start, torch.float32), given.block, device())
+    fixed = _block_integers(given)
     soft = {name: _Soft(given, name, settings.train_bias, device()) for name in names}
     optimizer = torch.optim.Adam(
         [{"params": [s.variable for s in soft.values()], "lr": settings.learning_rate}]
         + [{"params": [s.bias for s in soft.values()], "lr": settings.learning_rate * _BIAS_RATE}]
         * settings.train_bias
     )
-    before = max(_error(given, fixed), 1e-12)
+    before = max(error, 1e-12)
     learned_from = np.flatnonzero(~given.apart)
     batch = min(settings.batch_size, len(learned_from))
     steps = settings.epochs * (len(learned_from) // batch)
@@ -80,12 +83,6 @@ def reconstruct(
         weights = start.weights | {name: s.weight() for name, s in soft.items()}
     learned = Quantization(start.tensors, weights)
     return learned, block_error(dataclasses.replace(given, quantization=learned))
-
-
-def block_error(given: Given) -> float:
-    """Squared error of the block's real output over its power, on the images that judge."""
-    integers = constant(given.graph, given.params, given.quantization, torch.float32)
-    return _error(given, _moved(integers, given.block, device()))
 
 
 class _Soft:
@@ -145,17 +142,18 @@ def _exponent(step: int, steps: int) -> float:
     return _BLUNTEST + (_SHARPEST - _BLUNTEST) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def _moved(integers: Integers, block: Block, place: str) -> Integers:
+def _block_integers(given: Given) -> Integers:
     """What the block needs, on the device."""
-    names = block.weighted
+    block, place = given.block, device()
+    integers = constant(given.graph, given.params, given.quantization, torch.float32)
     return dataclasses.replace(
         integers,
         scales={
             name: integers.scales[name] for name in (*block.inputs, *(layer.name for layer in block.layers))
         },
-        kernels={name: integers.kernels[name].to(place) for name in names},
-        biases={name: integers.biases[name].to(place) for name in names},
-        weight_scales={name: integers.weight_scales[name].to(place) for name in names},
+        kernels={name: integers.kernels[name].to(place) for name in block.weighted},
+        biases={name: integers.biases[name].to(place) for name in block.weighted},
+        weight_scales={name: integers.weight_scales[name].to(place) for name in block.weighted},
     )
 
 
@@ -181,8 +179,9 @@ def _batch_error(given: Given, integers: Integers, chosen: np.ndarray) -> Tensor
 
 
 @torch.no_grad()
-def _error(given: Given, integers: Integers) -> float:
-    """Mean of the batch error over the images that judge."""
+def block_error(given: Given) -> float:
+    """Squared error of the block's real output over its power: mean of the batches of the images that judge."""
+    integers = _block_integers(given)
     places = np.flatnonzero(given.apart)
     starts = range(0, len(places), _JUDGED_AT_ONCE)
     return float(
