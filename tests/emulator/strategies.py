@@ -296,7 +296,7 @@ def activations(draw) -> Case:
     same = draw(st.booleans())
     y = draw(tensors(float(x.scale) if same else None))
     if function == "clip" and same:
-        y = TensorQuant(x.scale, x.zero_point, y.bits)
+        y = TensorQuant(x.scale, min(x.zero_point, y.q_max), y.bits)
     layer = Activation(name="y", inputs=("x",), shape=shape, function=function, constants=constants)
     params: Params = {}
     if function == "prelu":
