@@ -220,6 +220,7 @@ FUNCTIONS = {
     "sqrt": lambda x: math.sqrt(max(x, 0.0)),
     "square": lambda x: x * x,
     "prelu": lambda x, slope: x if x >= 0 else slope * x,
+    "affine_prelu": lambda x, slope, a, b: a * x + b if a * x + b >= 0 else slope * (a * x + b),
 }
 
 
@@ -227,9 +228,9 @@ def activation(layer, x: Tensor, params, qx, qy) -> Tensor:
     out = {}
     for index in indices(layer.shape):
         constants = layer.constants
-        if layer.function == "prelu":
-            slope = params["slope"]
-            constants = (float(slope[index[0] if len(slope) > 1 else 0]),)
+        if layer.function.endswith("prelu"):
+            own = [params[name] for name in ("slope", "factor", "offset") if name in params]
+            constants = [float(array[index[0] if len(array) > 1 else 0]) for array in own]
         real = float(qx.scale) * (x[index] - qx.zero_point)
         steps = FUNCTIONS[layer.function](real, *constants) / float(qy.scale)
         out[index] = int(clamp(rne(steps) + qy.zero_point, 0, 2**qy.bits - 1))

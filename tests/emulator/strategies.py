@@ -36,6 +36,7 @@ from mz.graph import (
     Transpose,
     WeightQuant,
 )
+from mz.graph.functions import ARRAYS, BY_CHANNEL
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,7 @@ PLAIN = (
 
 @st.composite
 def activations(draw) -> Case:
-    function = draw(st.sampled_from([*PLAIN, *CONSTANTS, "prelu"]))
+    function = draw(st.sampled_from([*PLAIN, *CONSTANTS, *BY_CHANNEL]))
     constants = draw(st.sampled_from(CONSTANTS.get(function, [()])))
     shape = tuple(draw(st.lists(sizes(5), min_size=1, max_size=3)))
     x = draw(tensors())
@@ -299,10 +300,9 @@ def activations(draw) -> Case:
         y = TensorQuant(x.scale, min(x.zero_point, y.q_max), y.bits)
     layer = Activation(name="y", inputs=("x",), shape=shape, function=function, constants=constants)
     params: Params = {}
-    if function == "prelu":
-        channels = draw(st.sampled_from([1, shape[0]]))
-        slope = np.random.default_rng(draw(SEEDS)).normal(0, 0.5, channels)
-        params["y"] = {"slope": slope.astype(np.float32)}
+    if function in BY_CHANNEL:
+        channels, rng = draw(st.sampled_from([1, shape[0]])), np.random.default_rng(draw(SEEDS))
+        params["y"] = {name: rng.normal(0, 0.5, channels).astype(np.float32) for name in ARRAYS[function]}
     return draw(finish(layer, {"x": (x, shape)}, Quantization({"y": y}), params))
 
 

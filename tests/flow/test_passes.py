@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from tests.flow.test_init import save
 
@@ -291,6 +293,54 @@ def test_formats_that_do_not_follow_each_other(
         "--mean", "0", "--std", "1", "--calib-path", photos, "--calib-count", 4, "--model-script", script,
     )  # fmt: skip
     assert message in " ".join(said.split()), said
+
+
+def concatenated(path: Path) -> Path:
+    """Two convolutions side by side, normalized and put through a PReLU, then a classifier."""
+    node, rng = helper.make_node, np.random.default_rng(5)
+    nodes = [
+        *(node("Conv", ["image", f"w{i}"], [f"c{i}"], name=f"conv_{i}") for i in (0, 1)),
+        node("Concat", ["c0", "c1"], ["joined"], axis=1),
+        node(
+            "BatchNormalization", ["joined", "gain", "shift", "mean", "variance"], ["normal"], name="normal"
+        ),
+        *(node("PRelu", ["normal", "slope"], ["act"]), node("GlobalAveragePool", ["act"], ["pooled"])),
+        *(node("Flatten", ["pooled"], ["flat"]), node("Gemm", ["flat", "k"], ["y"])),
+    ]
+    shapes = {"w0": (4, 3, 3, 3), "w1": (4, 3, 3, 3), "slope": (8, 1, 1), "k": (8, 7)}
+    shapes |= dict.fromkeys(("gain", "shift", "mean"), (8,))
+    arrays = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
+    arrays["variance"] = rng.uniform(0.5, 2, 8).astype(np.float32)
+    graph = helper.make_graph(
+        nodes,
+        "concatenated",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("level", [-100, 0, 1])
+def test_normalizations_go_into_the_prelus_behind_them(level: int, photos: Path, tmp_path: Path) -> None:
+    ckpt = concatenated(tmp_path / "mine.onnx")
+    options = ("--ckpt", ckpt, *["--decode", "rgb", "--mean", "127.5", "--std", "64", "--calib-path"], photos)
+    path = optimized(tmp_path, UNEQUALIZED, *options, "--optimization-level", level)
+    archive = har.read(path)
+    prelu = archive.working_graph["activation1"]
+    assert archive.graph["activation1"].inputs == ("normalization1",)
+    assert prelu.inputs == (("normalization1",) if level < 0 else ("concat1",))
+    if level >= 0:
+        assert step(archive, "normalizations")["applied"]
+        assert "normalization1" not in archive.working_graph.by_name
+        exact = mz("eval", "--har", path, "--target", "fp_optimized", "--data-path", photos)
+        assert exact["snr_db"] is None or exact["snr_db"] >= 100
+    assert mz("eval", "--har", path, "--target", "emulator", "--data-path", photos)["snr_db"] >= 25
+    forms = ("--emit", "onnx", "--emit", "qdq", "--out", tmp_path / "out")
+    verdict = mz("compile", "--har", path, *forms, "--verify", "--data-path", photos)
+    assert verdict["verify"]["differing"] == 0
+    assert replayed(path, *options).read_bytes() == path.read_bytes()
 
 
 def test_tiles_are_average_pools_of_the_integer_network(tmp_path: Path) -> None:

@@ -30,12 +30,13 @@ from mz.graph import (
     Sub,
     Transpose,
 )
+from mz.graph.functions import ARRAYS, BY_CHANNEL
 from mz.report.statistics import SnrMeter
 
 CLIPS = [(0.0, math.inf), (0.0, 6.0), (-math.inf, math.inf), (-1.0, 1.0), (0.0, 0.75)]
 STEPS = [
     "conv", "conv", "conv", "depthwise", "depthwise", "grouped", "deconv", "add", "sub", "concat", "leaky_relu",
-    "prelu", "hard_swish", "maxpool", "avgpool", "gate", "shuffle", "slice", "resize", "pad",
+    "prelu", "affine_prelu", "hard_swish", "maxpool", "avgpool", "gate", "shuffle", "slice", "resize", "pad",
 ]  # fmt: skip
 
 
@@ -114,9 +115,9 @@ def step(builder: Builder, what: str, pick: int, clip: tuple[float, float]) -> N
         b.add(Concat, [x, other], (c + other.shape[0], h, w))
     elif what == "leaky_relu":
         b.add(Activation, [x], x.shape, function="leaky_relu", constants=(0.1,))
-    elif what == "prelu":
-        layer = b.add(Activation, [x], x.shape, function="prelu")
-        b.params[layer.name] = {"slope": b.rng.uniform(-0.5, 0.5, c).astype(np.float32)}
+    elif what in BY_CHANNEL:
+        layer = b.add(Activation, [x], x.shape, function=what)
+        b.params[layer.name] = {name: b.rng.uniform(-0.5, 0.5, c).astype(np.float32) for name in ARRAYS[what]}
     elif what == "hard_swish":
         b.add(Activation, [x], x.shape, function="hard_swish")
     elif what == "maxpool":

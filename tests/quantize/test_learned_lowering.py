@@ -13,7 +13,7 @@ from mz.emulator import NumpySession
 from mz.engines.float_ort import FloatSession
 from mz.flow.options import ModelRef, OptimizeOptions
 from mz.graph import Activation, Graph, Input, Precision, Quantization, TensorQuant
-from mz.graph.functions import FUNCTIONS
+from mz.graph.functions import ARRAYS, BY_CHANNEL, FUNCTIONS, along_channels
 from mz.quantize import Recipe, collect, quantize
 
 torch = pytest.importorskip("torch")
@@ -116,12 +116,13 @@ def test_requantization_passes_the_gradient_of_its_clip() -> None:
         np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("function", [*FUNCTIONS, "prelu"])
+@pytest.mark.parametrize("function", [*FUNCTIONS, *BY_CHANNEL])
 def test_the_slopes_of_tables_are_those_of_the_function(function: str) -> None:
     """f(s_x h) / s_y, moved a little in h, s_x and s_y, wherever it is neither clipped nor bent."""
     layer = Activation(name="y", inputs=("x",), shape=(2, 3), function=function)
     x, y = TensorQuant(np.float32(0.03), 100, 8), TensorQuant(np.float32(0.05), 60, 8)
-    params = {"y": {"slope": np.array([0.1, -0.3], np.float32)}} if function == "prelu" else {"y": {}}
+    own = {"slope": [0.1, -0.3], "factor": [0.8, -1.5], "offset": [0.2, -0.1]}
+    params = {"y": {name: np.array(own[name], np.float32) for name in ARRAYS.get(function, ())}}
     graph = Graph("one", (Input(name="x", inputs=(), shape=(2, 3)), layer), ("y",))
     integers = lowering.constant(graph, params, Quantization({"x": x, "y": y}), torch.float64)
     scales = {name: scale.requires_grad_() for name, scale in integers.scales.items()}
@@ -129,11 +130,11 @@ def test_the_slopes_of_tables_are_those_of_the_function(function: str) -> None:
     found = torch.autograd.grad(
         lowering.run(integers, [layer], {"x": h}, ["y"])["y"].sum(), (h, scales["x"], scales["y"])
     )
-    slope = params["y"].get("slope", np.zeros(2)).reshape(-1, 1)
+    arrays = along_channels(function, params["y"], 1)
 
     def value(steps: np.ndarray, scale_x: float, scale_y: float) -> np.ndarray:
         with np.errstate(divide="ignore", over="ignore"):
-            real = lowering.apply(function, scale_x * steps, (), slope) / scale_y
+            real = lowering.apply(function, scale_x * steps, (), arrays) / scale_y
         return np.clip(real, -y.zero_point, y.q_max - y.zero_point)
 
     at, sx, sy, e = h.detach().numpy(), float(x.scale), float(y.scale), 1e-6

@@ -28,7 +28,7 @@ from mz.graph import (
     Sub,
     Weighted,
 )
-from mz.graph.functions import apply
+from mz.graph.functions import along_channels, apply
 from mz.graph.resampling import bilinear_weights, nearest_indices
 
 
@@ -245,9 +245,9 @@ def is_wide(layer: Layer, quantization: Quantization) -> bool:
 def _table(layer: Activation, params: Params, quantization: Quantization) -> TableConstants:
     x, y = quantization.tensors[layer.inputs[0]], quantization.tensors[layer.name]
     real = float(x.scale) * (np.arange(1 << x.bits, dtype=np.float64)[None, :] - x.zero_point)
-    slope = params[layer.name]["slope"].reshape(-1, 1) if layer.function == "prelu" else None
+    arrays = along_channels(layer.function, params.get(layer.name, {}), 1)
     with np.errstate(over="ignore"):  # infinity saturates like any large value
-        value = apply(layer.function, real, layer.constants, slope)
+        value = apply(layer.function, real, layer.constants, arrays)
         table = np.clip(np.rint(value / float(y.scale)) + y.zero_point, 0, y.q_max)
     return TableConstants(table.astype(np.uint16))
 

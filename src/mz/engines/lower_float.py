@@ -36,6 +36,7 @@ from mz.graph import (
     Transpose,
     Weighted,
 )
+from mz.graph.functions import ARRAYS, BY_CHANNEL
 
 if TYPE_CHECKING:
     import onnx
@@ -233,9 +234,16 @@ def _softmax(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[
 def _activation(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[tuple[int, ...]]) -> None:
     assert isinstance(layer, Activation)
     (x,) = layer.inputs
-    if layer.function == "prelu":
-        slope = params["slope"].reshape(-1, *(1,) * (len(layer.shape) - 1))
-        writer.node("PRelu", [x, writer.constant(slope, f"{layer.name}/slope")], layer.name)
+    if layer.function in BY_CHANNEL:
+        axes = (1,) * (len(layer.shape) - 1)
+        arrays = {
+            name: writer.constant(params[name].reshape(-1, *axes), f"{layer.name}/{name}")
+            for name in ARRAYS[layer.function]
+        }
+        if layer.function == "affine_prelu":
+            x = writer.node("Mul", [x, arrays["factor"]], f"{layer.name}/scaled")
+            x = writer.node("Add", [x, arrays["offset"]], f"{layer.name}/shifted")
+        writer.node("PRelu", [x, arrays["slope"]], layer.name)
     elif layer.function == "clip":
         low, high = (*layer.constants, math.inf)[:2] if layer.constants else (-math.inf, math.inf)
         if math.isfinite(low) or math.isfinite(high):

@@ -72,6 +72,8 @@ def full_precision(
     added = {name for change in outputs for name in optimize.added_activations(graph, change.function)}
     passes.recipe = _recipe_of(passes, set(graph.by_name) - added, plan.recipe)
     _equalize(passes, plan, progress)
+    if plan.optimization_level >= 0:
+        _fold_into_prelus(passes)
     return passes
 
 
@@ -223,6 +225,17 @@ def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
         passes.graph, passes.params, sample, recipe, asked, progress, refinements
     )
     passes.steps.append(step)
+
+
+def _fold_into_prelus(passes: Passes) -> None:
+    """After equalization, which knows how to scale a normalization; one whose range the script sets stays."""
+    ranges = passes.recipe.layer_ranges
+    passes.graph, passes.params, folded = optimize.fold_into_prelus(passes.graph, passes.params, keep=ranges)
+    if folded:
+        passes.recipe = _recipe_of(passes, passes.graph.by_name, passes.recipe)
+        passes.done(
+            "normalizations", f"{len(folded)} became a part of the PReLU behind, float output unchanged"
+        )
 
 
 def _recipe_of(passes: Passes, parsed: Collection[str], recipe: Recipe) -> Recipe:

@@ -1,12 +1,12 @@
 """Element-wise activation functions, in float64 on numpy arrays: what tables are made of and floats are checked with.
 
-Each takes the array and the constants of its ONNX attributes. `prelu` is not among them: its slope is an array.
+Each takes the array and the constants of its ONNX attributes, or, where it differs from channel to channel, arrays.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -73,6 +73,14 @@ def power(x: Array, exponent: float = 1.0, offset: float = 0.0) -> Array:
         return np.power(base if float(exponent).is_integer() else np.maximum(base, 0.0), exponent)
 
 
+def prelu(x: Array, slope: Array) -> Array:
+    return np.where(x >= 0, x, slope * x)
+
+
+def affine_prelu(x: Array, factor: Array, offset: Array, slope: Array) -> Array:
+    return prelu(factor * x + offset, slope)
+
+
 FUNCTIONS: dict[str, Callable[..., Array]] = {
     "sigmoid": sigmoid,
     "hard_sigmoid": hard_sigmoid,
@@ -94,16 +102,32 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "square": np.square,
     "power": power,
 }
-"""By the name that `Activation.function` holds."""
+"""Those that are the same for all channels, by the name that `Activation.function` holds."""
+
+BY_CHANNEL: dict[str, Callable[..., Array]] = {"prelu": prelu, "affine_prelu": affine_prelu}
+
+ARRAYS: dict[str, tuple[str, ...]] = {"prelu": ("slope",), "affine_prelu": ("factor", "offset", "slope")}
+"""What those take beside x, by the names that `Params` holds them under."""
 
 
-def apply(function: str, x: Array, constants: tuple[float, ...] = (), slope: Array | None = None) -> Array:
-    """`function` over `x` in float64. For `prelu`, `slope` must broadcast to x.
+def along_channels(function: str, params: Mapping[str, Array], axes: int) -> dict[str, Array]:
+    """The function's arrays [C], float64 with `axes` axes behind the channels'; none for one that is alike for all."""
+    return {
+        name: params[name].astype(np.float64).reshape(-1, *(1,) * axes) for name in ARRAYS.get(function, ())
+    }
 
-    Raises KeyError for a function that is not in FUNCTIONS.
+
+def apply(
+    function: str,
+    x: Array,
+    constants: tuple[float, ...] = (),
+    arrays: Mapping[str, Array] | None = None,
+) -> Array:
+    """`function` over `x` in float64. arrays: of a function BY_CHANNEL, broadcasting to x (`along_channels`).
+
+    Raises KeyError for a function that is in neither table.
     """
     x = np.asarray(x, np.float64)
-    if function == "prelu":
-        assert slope is not None
-        return np.where(x >= 0, x, slope.astype(np.float64) * x)
+    if function in BY_CHANNEL:
+        return np.asarray(BY_CHANNEL[function](x, **(arrays or {})), np.float64)
     return np.asarray(FUNCTIONS[function](x, *constants), np.float64)

@@ -103,8 +103,9 @@ class Dense(Weighted):
 class Activation(Layer):
     """An element-wise function, in integers a table.
 
-    function: a name of `mz.graph.functions.FUNCTIONS`; constants: its parameters in that function's order.
-    Params for `prelu` only: `slope` [C] float32.
+    function: a name of `mz.graph.functions`; constants: its parameters in that function's order.
+    Params where it differs from channel to channel: `slope` [C] float32 for `prelu`; `factor` and `offset` [C] beside
+    it for `affine_prelu`, the PReLU of `factor x + offset`.
     """
 
     kind: ClassVar[str] = "activation"

@@ -24,7 +24,7 @@ from mz.graph import (
     Sub,
     Weighted,
 )
-from mz.graph.functions import apply
+from mz.graph.functions import along_channels, apply
 from mz.optimize.channels import compact, moved
 from mz.optimize.rescaling import by_channel, clip_bounds, input_channels
 
@@ -101,16 +101,21 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _activation(layer: Activation, params: Params, x: Interval) -> Interval:
     x = compact(x[0]), compact(x[1])
-    slope = params[layer.name]["slope"] if layer.function == "prelu" else None
-    if slope is not None and x[0].ndim == 3:
-        slope = slope[:, None, None]
+    function, arrays = (
+        layer.function,
+        along_channels(layer.function, params.get(layer.name, {}), x[0].ndim - 1),
+    )
+    if function == "affine_prelu":
+        factor, offset = arrays.pop("factor"), arrays.pop("offset")
+        ends = [_product(factor, end) + offset for end in x]
+        function, x = "prelu", (np.minimum(*ends), np.maximum(*ends))
     with np.errstate(invalid="ignore", over="ignore"):
-        ends = [apply(layer.function, end, layer.constants, slope) for end in x]
-        if layer.function in _BENT_AT_ZERO:
-            ends.append(apply(layer.function, np.clip(0.0, *x), layer.constants, slope))
+        ends = [apply(function, end, layer.constants, arrays) for end in x]
+        if function in _BENT_AT_ZERO:
+            ends.append(apply(function, np.clip(0.0, *x), layer.constants, arrays))
         least, most = np.min(ends, axis=0), np.max(ends, axis=0)
     known = x[0] == x[1]
-    if layer.function in (*_RISING, *_BENT_AT_ZERO):
+    if function in (*_RISING, *_BENT_AT_ZERO):
         known = known | ~(np.isnan(least) | np.isnan(most))
     return np.where(known, least, -np.inf), np.where(known, most, np.inf)
 

@@ -34,6 +34,7 @@ from mz.graph import (
     Transpose,
     Weighted,
 )
+from mz.graph.functions import BY_CHANNEL
 
 Purpose = Literal["scale", "removal"]
 
@@ -132,8 +133,8 @@ class _Walk:
         if isinstance(layer, Activation):
             if self.purpose == "scale" and layer.function not in HOMOGENEOUS:
                 self.fix(inputs[0])
-            if layer.function == "prelu" and inputs[0].ndim == 3:
-                return self.map(inputs[0])  # its slopes are by channel
+            if layer.function in BY_CHANNEL and inputs[0].ndim == 3:
+                return self.map(inputs[0])
             return inputs[0]
         if isinstance(layer, Add | Sub):
             self.unite(*inputs)

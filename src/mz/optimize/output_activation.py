@@ -6,6 +6,7 @@ import dataclasses
 
 from mz.errors import UserError
 from mz.graph import Activation, Elementwise, Graph, Layer, Softmax, Weighted
+from mz.graph.functions import BY_CHANNEL
 from mz.graph.layers import UNBOUNDED
 
 _RELU = (0.0, float("inf"))
@@ -77,7 +78,7 @@ def _without(graph: Graph, output: str) -> tuple[Graph, str]:
         return graph.replace({output: dataclasses.replace(made, clip=UNBOUNDED)}), output
     if not isinstance(made, Activation | Softmax):
         return graph, output
-    if isinstance(made, Activation) and made.function == "prelu":
+    if isinstance(made, Activation) and made.function in BY_CHANNEL:
         raise UserError(f"change_output_activation: {output} is a PReLU, whose slopes were learnt")
     (source,) = made.inputs
     outputs = tuple(source if name == output else name for name in graph.outputs)

@@ -21,7 +21,7 @@ from mz.graph import (
     TensorQuant,
     Weighted,
 )
-from mz.graph.functions import apply
+from mz.graph.functions import BY_CHANNEL, apply
 from mz.graph.layers import UNBOUNDED
 from mz.quantize.entropy import least_divergence
 from mz.quantize.groups import is_move, scale_groups
@@ -103,7 +103,7 @@ def _readers_function(graph: Graph, group: Sequence[str]) -> Function:
     if len(functions) != 1 or None in functions or set(graph.accelerator_outputs()).intersection(group):
         return as_it_is
     ((function, constants),) = (one for one in functions if one is not None)
-    return as_it_is if function == "prelu" else lambda values: apply(function, values, constants)
+    return as_it_is if function in BY_CHANNEL else lambda values: apply(function, values, constants)
 
 
 def _range(

@@ -41,7 +41,7 @@ from mz.graph import (
     Transpose,
     Weighted,
 )
-from mz.graph.functions import apply
+from mz.graph.functions import along_channels, apply
 from mz.graph.layers import UNBOUNDED, Pads
 from mz.quantize.learned.straight_through import instead, lookup, requantize, rounded
 
@@ -245,13 +245,13 @@ def _table_slopes(
     layer: Activation, params: Params, x: TensorQuant, y: TensorQuant, table: np.ndarray
 ) -> np.ndarray:
     """Derivatives [3, *table.shape] of f(s_x h) / s_y by h, s_x and s_y; 0 where the table is clipped."""
-    slope = params[layer.name]["slope"].reshape(-1, 1) if layer.function == "prelu" else None
+    arrays = along_channels(layer.function, params.get(layer.name, {}), 1)
     h = np.arange(1 << x.bits, dtype=np.float64)[None, :] - x.zero_point
     scale_x, scale_y = float(x.scale), float(y.scale)
 
     def f(at: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            return apply(layer.function, scale_x * at, layer.constants, slope)
+            return apply(layer.function, scale_x * at, layer.constants, arrays)
 
     step = 2.0**-10
     with np.errstate(over="ignore", invalid="ignore"):
