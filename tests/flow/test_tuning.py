@@ -15,7 +15,7 @@ from mz.flow.networks import configuration
 from mz.flow.optimize import optimize_archive
 from mz.flow.options import ModelRef, OptimizeOptions
 from mz.flow.tuning import as_tuning, fitted, plan_tuning, too_few_images, without_torch
-from mz.quantize import AdaRound, Finetune, refine
+from mz.quantize import AdaRound, Finetune, Refinements, refine
 from mz.script import ScriptSettings
 
 MODEL = ModelRef(model="resnet8_fashion")
@@ -127,6 +127,28 @@ def test_what_judges_has_been_seen_by_neither_side(monkeypatch: pytest.MonkeyPat
     assert len(judged[0]) == 8 and len(walked[0]) == 56
     seen = {image.tobytes() for image in walked[0]}
     assert not any(image.tobytes() in seen for image in judged[0])
+
+
+@pytest.mark.parametrize("policy", ["enabled", "disabled"])
+def test_bias_correction_after_learning_is_tried_unless_switched_off(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    tried = []
+
+    def refined(graph, params, quantization, recipe, images, session, refinements, **options):
+        tried.append(refinements)
+        return refine(graph, params, quantization, recipe, images, session, refinements, **options)
+
+    monkeypatch.setattr("mz.flow.tune.refine", refined)
+    text = f"""post_quantization_optimization(bias_correction, policy={policy})
+post_quantization_optimization(finetune, policy=enabled, dataset_size=32, epochs=1)"""
+    archive = flow.parse(MODEL)
+    config = configuration(archive, MODEL)
+    calibration = data.subset(data.open_calibration(config), 32)
+    options = OptimizeOptions(optimization_level=0, cache=False)
+    optimize_archive(archive, config, settings_of(text), options, calibration)
+    assert tried == ([Refinements(rounding=False)] if policy == "enabled" else [])
 
 
 def test_a_calibration_set_of_nothing_but_judges_stays() -> None:

@@ -100,7 +100,16 @@ def quantize_network(
             )
     steps += _refinement_steps(graph, quantization, refinements, len(next(iter(walked.values()))))
     quantization, tuning_steps, tuning_report = tune(
-        graph, params, quantization, plan.tuning, tuned_on, walked, recipe, plan.seed, progress
+        graph,
+        params,
+        quantization,
+        plan.tuning,
+        tuned_on,
+        walked,
+        recipe,
+        plan.seed,
+        progress,
+        bias_correction=refinements.bias_correction,
     )
     steps += tuning_steps
     report |= tuning_report

@@ -59,10 +59,13 @@ def tune(
     recipe: Recipe,
     seed: int,
     progress: Progress,
+    *,
+    bias_correction: bool = True,
 ) -> tuple[Quantization, list[Step], dict[str, Any]]:
     """Runs what is planned, each on the result of the one before; never ends with worse integers than it was given.
 
-    pool: the images to learn from and to judge on. sample: those that bias correction after each takes.
+    pool: the images to learn from and to judge on. sample: those that bias correction after each takes, where it is
+    not switched off.
     """
     if not planned or pool is None:
         return quantization, [], {}
@@ -85,11 +88,11 @@ def tune(
         checkpoints.append(_checkpoint(work, quantization, algorithm))
         run = _adaround if isinstance(algorithm, AdaRound) else _finetune
         found, note, report[name] = run(work, quantization, algorithm, checkpoints[-1])
-        session = tapped_session(graph, params)
-        corrected = refine(
-            graph, params, found, recipe, sample, session, Refinements(rounding=False), seed=seed
-        )
-        tried = {"": found, ", then bias correction": corrected}
+        tried = {"": found}
+        if bias_correction:
+            session, biases = tapped_session(graph, params), Refinements(rounding=False)
+            corrected = refine(graph, params, found, recipe, sample, session, biases, seed=seed)
+            tried[", then bias correction"] = corrected
         losses = {how: judge.loss(each) for how, each in tried.items()}
         best = min(losses, key=losses.__getitem__)
         report[name] |= {"loss_before": loss, "loss": losses[best], "bias_correction": bool(best)}

@@ -19,7 +19,7 @@ from mz.emulator.constants import Constants
 from mz.emulator.kernels import run_kernel
 from mz.emulator.numerics import quantize as quantize_input
 from mz.emulator.numerics import weight_max
-from mz.graph import Deconv, Graph, Input, Layer, Params, Quantization, TensorQuant, Weighted, WeightQuant
+from mz.graph import Deconv, Graph, Input, Layer, Params, Quantization, Weighted, WeightQuant
 from mz.quantize.bias_correction import corrected_bias
 from mz.quantize.compensation import compensated
 from mz.quantize.covariance import at_places, centred, patches, patches_at, second_moments
@@ -106,17 +106,18 @@ def refine(
                 )
                 continue
             if isinstance(layer, Weighted):
-                refined.weights[layer.name] = _refined(
-                    layer,
-                    params,
-                    refined,
-                    recipe,
-                    live,
-                    means,
-                    targets.pop(layer.name, None),
-                    refinements,
-                    seed,
-                )
+                own = params[layer.name]
+                if refinements.rounding and rounds_to_second_order(layer, own["kernel"].shape):
+                    target = targets.pop(layer.name, None)
+                    kernel, moments = _to_round(layer, own["kernel"], refined, live, target, seed)
+                    refined.weights[layer.name] = _rounded(
+                        layer, kernel, own["bias"], refined, recipe, moments
+                    )
+                if refinements.bias_correction:
+                    q_bias = _corrected_bias(layer, own, refined, live, means)
+                    refined.weights[layer.name] = dataclasses.replace(
+                        refined.weights[layer.name], bias=q_bias
+                    )
             constants = layer_constants(graph, layer, params, refined)
             live[layer.name] = _run(layer, constants, [live[name] for name in layer.inputs], refined)
             for name in layer.inputs:
@@ -135,32 +136,37 @@ def rounds_to_second_order(layer: Weighted, kernel_shape: tuple[int, ...]) -> bo
     return math.prod(kernel_shape[1:]) <= MOST_WEIGHTS_A_CHANNEL
 
 
-def _refined(
+def _to_round(
     layer: Weighted,
-    params: Params,
+    kernel: np.ndarray,
     quantization: Quantization,
-    recipe: Recipe,
+    live: Mapping[str, np.ndarray],
+    target: Target | None,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The float kernel that is to be rounded, compensated where there is a target, and what its rounding is judged by:
+    second moments of the layer's integer inputs.
+    """
+    if target is not None:
+        return _compensated(layer, kernel, quantization, live, target)
+    (source,) = layer.inputs
+    rng = np.random.default_rng([seed, *layer.name.encode()])
+    return kernel, second_moments(patches(layer, live[source], rng, quantization.tensors[source].zero_point))
+
+
+def _corrected_bias(
+    layer: Weighted,
+    own: Mapping[str, np.ndarray],
+    quantization: Quantization,
     live: Mapping[str, np.ndarray],
     means: Mapping[str, np.ndarray],
-    target: Target | None,
-    refinements: Refinements,
-    seed: int,
-) -> WeightQuant:
-    weight, tensor = quantization.weights[layer.name], quantization.tensors[layer.inputs[0]]
-    kernel, bias = params[layer.name]["kernel"], params[layer.name]["bias"]
-    x = live[layer.inputs[0]]
-    if target:
-        wanted, moments = _compensated(layer, kernel, quantization, live, target)
-        weight = _rounded(layer, wanted, bias, tensor, quantization, recipe, moments)
-    elif refinements.rounding and rounds_to_second_order(layer, kernel.shape):
-        rng = np.random.default_rng([seed, *layer.name.encode()])
-        moments = second_moments(patches(layer, x, rng, tensor.zero_point))
-        weight = _rounded(layer, kernel, bias, tensor, quantization, recipe, moments)
-    if refinements.bias_correction:
-        integer_mean = x.sum(axis=0, dtype=np.int64) / len(x) - tensor.zero_point
-        q_bias = corrected_bias(layer, kernel, bias, means[layer.inputs[0]], weight, tensor, integer_mean)
-        weight = dataclasses.replace(weight, bias=q_bias)
-    return weight
+) -> np.ndarray:
+    """The layer's bias in integers with which its mean output is the float network's. own: its float parameters."""
+    (source,) = layer.inputs
+    x, tensor = live[source], quantization.tensors[source]
+    integer_mean = x.sum(axis=0, dtype=np.int64) / len(x) - tensor.zero_point
+    weight = quantization.weights[layer.name]
+    return corrected_bias(layer, own["kernel"], own["bias"], means[source], weight, tensor, integer_mean)
 
 
 def _compensated(
@@ -191,13 +197,13 @@ def _rounded(
     layer: Weighted,
     kernel: np.ndarray,
     bias: np.ndarray,
-    x: TensorQuant,
     quantization: Quantization,
     recipe: Recipe,
     moments: np.ndarray,
 ) -> WeightQuant:
     """The layer's weights by second-order rounding, its bias to nearest."""
     weight, per_layer = quantization.weights[layer.name], recipe.per_layer_weight_scale
+    x = quantization.tensors[layer.inputs[0]]
     rows = by_channel(layer, kernel).astype(np.float64)
     grouped = rows.reshape(len(moments), -1, rows.shape[1])
     scale = weight.scale
