@@ -52,25 +52,22 @@ Network = tuple[Graph, Params]
 Calibrated = tuple[Graph, Params, Statistics]
 Change = Callable[[Peaks], tuple[Graph, Params, dict[str, Any]]]
 """The network as a method changes it by the peaks of some images, and its report."""
-Finish = Callable[[Graph, Params], Network]
-"""What else the network goes through before it has integers."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Fold:
-    """Half of the images, float32 [N, *shape] by Input layer, what they gave of the network as it came, its peaks
-    before it was finished, and a trial on images of the other half.
+    """Half of the images, float32 [N, *shape] by Input layer, what one pass over them gave of the network as it came,
+    and a trial on images of the other half.
     """
 
     network: Calibrated
     seen: Mapping[str, np.ndarray]
     peaks: Peaks
     trial: Trial
-    finish: Finish
 
     def changed(self, change: Change) -> Calibrated:
         graph, params, _ = change(self.peaks)
-        return _calibrated(*self.finish(graph, params), self.seen)
+        return graph, params, collect(tapped_session(graph, params), [self.seen], image_bytes(graph))
 
     def roughly(self, network: Calibrated, recipe: Recipe) -> float:
         """Mean SNR of a few of the other half's images in dB, nothing refined: what is far off stands out on any."""
@@ -91,26 +88,12 @@ class _Fold:
 
 
 def _fold(
-    graph: Graph,
-    params: Params,
-    seen: Mapping[str, np.ndarray],
-    unseen: Mapping[str, np.ndarray],
-    finish: Finish,
+    graph: Graph, params: Params, seen: Mapping[str, np.ndarray], unseen: Mapping[str, np.ndarray]
 ) -> _Fold:
     gatherer = PeakGatherer(graph)
     statistics = collect(tapped_session(graph, params), [seen], image_bytes(graph), [gatherer])
     trial = Trial(graph, params, some(unseen, JUDGED_IMAGES))
-    finished = finish(graph, params)
-    network = (graph, params, statistics) if finished[0] is graph else _calibrated(*finished, seen)
-    return _Fold(network, seen, gatherer.peaks, trial, finish)
-
-
-def _calibrated(graph: Graph, params: Params, seen: Mapping[str, np.ndarray]) -> Calibrated:
-    return graph, params, collect(tapped_session(graph, params), [seen], image_bytes(graph))
-
-
-def as_it_is(graph: Graph, params: Params) -> Network:
-    return graph, params
+    return _Fold((graph, params, statistics), seen, gatherer.peaks, trial)
 
 
 def _with_ranges(recipe: Recipe, fold: _Fold) -> tuple[Recipe, float]:
@@ -152,16 +135,14 @@ def run_equalization(
     asked: Equalization,
     progress: Progress,
     refinements: Refinements = AS_ROUNDED,
-    finish: Finish = as_it_is,
 ) -> tuple[Graph, Params, Step, dict[str, Any]]:
     """The equalized network (or the same one), the line of the table, and what was measured, in plain data.
 
     Policy `allowed` keeps a method only where it measures better than none, `enabled` takes the best one in any case;
-    likewise for bias absorption before it. recipe: of the finished network. finish: what the network goes through
-    afterwards, and here before it is judged. refinements: likewise its integers.
+    likewise for bias absorption before it. refinements: what the integers go through before they are judged.
     """
     folds = halves(images, IMAGES // 2, IMAGES // 2)
-    trials = [_fold(graph, params, seen, unseen, finish) for seen, unseen in (folds, folds[::-1])]
+    trials = [_fold(graph, params, seen, unseen) for seen, unseen in (folds, folds[::-1])]
     give_back()
     peaks = trials[0].peaks.merged(trials[1].peaks)
     came, (graph, params, pools) = (graph, params), pools_to_convolutions(graph, params, peaks)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mz import optimize
 from mz.flow.calibration import CalibrationSet
-from mz.flow.equalize import AS_ROUNDED, IMAGES, Finish, run_equalization
+from mz.flow.equalize import AS_ROUNDED, IMAGES, run_equalization
 from mz.flow.input_order import check_input_order
 from mz.flow.options import Progress, Step
 from mz.flow.recipe import Plan
@@ -71,16 +71,9 @@ def full_precision(
     outputs = [change for change in plan.settings.changes if isinstance(change, OutputActivation)]
     added = {name for change in outputs for name in optimize.added_activations(graph, change.function)}
     passes.recipe = _recipe_of(passes, set(graph.by_name) - added, plan.recipe)
-    # A normalization whose range the script sets stays. Equalization can scale those that go: it comes before.
-    keep = passes.recipe.layer_ranges if plan.optimization_level >= 0 else passes.graph.by_name
-    fold = partial(optimize.fold_into_prelus, keep=keep)
-    finished = fold(passes.graph, passes.params)[0]
-    passes.recipe = _recipe_of(dataclasses.replace(passes, graph=finished), finished.by_name, passes.recipe)
-    _equalize(passes, plan, progress, lambda *network: fold(*network)[:2])
-    passes.graph, passes.params, folded = fold(passes.graph, passes.params)
-    if folded:
-        note = f"{len(folded)} became a part of the PReLU behind, float output unchanged"
-        passes.done("normalizations", note)
+    _equalize(passes, plan, progress)
+    if plan.optimization_level >= 0:
+        _fold_into_prelus(passes)
     return passes
 
 
@@ -212,8 +205,7 @@ def _weight_passes(passes: Passes, plan: Plan, cost: _Cost) -> None:
         passes.done("weight clipping", note, report.to_dict() | {"float_db": db})
 
 
-def _equalize(passes: Passes, plan: Plan, progress: Progress, finish: Finish) -> None:
-    """finish: what comes after it."""
+def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
     asked = plan.equalization
     if asked is None:
         passes.steps.append(Step("equalization", False, False, plan.equalization_note))
@@ -230,9 +222,20 @@ def _equalize(passes: Passes, plan: Plan, progress: Progress, finish: Finish) ->
         recipe = recipe.with_mended_weights()
         refinements = dataclasses.replace(refinements, rounding=False)
     passes.graph, passes.params, step, passes.report["equalization"] = run_equalization(
-        passes.graph, passes.params, sample, recipe, asked, progress, refinements, finish
+        passes.graph, passes.params, sample, recipe, asked, progress, refinements
     )
     passes.steps.append(step)
+
+
+def _fold_into_prelus(passes: Passes) -> None:
+    """After equalization, which knows how to scale a normalization; one whose range the script sets stays."""
+    ranges = passes.recipe.layer_ranges
+    passes.graph, passes.params, folded = optimize.fold_into_prelus(passes.graph, passes.params, keep=ranges)
+    if folded:
+        passes.recipe = _recipe_of(passes, passes.graph.by_name, passes.recipe)
+        passes.done(
+            "normalizations", f"{len(folded)} became a part of the PReLU behind, float output unchanged"
+        )
 
 
 def _recipe_of(passes: Passes, parsed: Collection[str], recipe: Recipe) -> Recipe:
