@@ -322,18 +322,44 @@ def concatenated(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("level", [-100, 0, 1])
-def test_normalizations_go_into_the_prelus_behind_them(level: int, photos: Path, tmp_path: Path) -> None:
-    ckpt = concatenated(tmp_path / "mine.onnx")
-    options = ("--ckpt", ckpt, *["--decode", "rgb", "--mean", "127.5", "--std", "64", "--calib-path"], photos)
+@pytest.mark.parametrize(
+    ("level", "measured"),
+    [(-100, None), (0, None), (1, None), (1, (20.0, 20.0)), (1, (20.1, 20.0))],
+)
+def test_normalizations_go_into_the_prelus_behind_them(
+    level: int,
+    measured: tuple[float, float] | None,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the integers measure no worse, and from level 0 on."""
+    if measured:
+        monkeypatch.setattr("mz.flow.full_precision.as_layers_and_folded", lambda *arguments: measured)
+    options = (
+        "--ckpt",
+        concatenated(tmp_path / "mine.onnx"),
+        "--decode",
+        "rgb",
+        "--mean",
+        "127.5",
+        "--std",
+        "64",
+    )
+    options += ("--calib-path", photos)
     path = optimized(tmp_path, UNEQUALIZED, *options, "--optimization-level", level)
     archive = har.read(path)
     prelu = archive.working_graph["activation1"]
     assert archive.graph["activation1"].inputs == ("normalization1",)
-    assert prelu.inputs == (("normalization1",) if level < 0 else ("concat1",))
-    if level >= 0:
-        assert step(archive, "normalizations")["applied"]
-        assert "normalization1" not in archive.working_graph.by_name
+    folded = "normalization1" not in archive.working_graph.by_name
+    assert prelu.inputs == (("concat1",) if folded else ("normalization1",))
+    if level < 0:
+        assert not folded and "normalizations" not in str(archive.report["optimize"]["steps"])
+    else:
+        assert step(archive, "normalizations")["applied"] == folded
+    if measured:
+        assert folded == (measured[0] <= measured[1])
+    if folded:
         exact = mz("eval", "--har", path, "--target", "fp_optimized", "--data-path", photos)
         assert exact["snr_db"] is None or exact["snr_db"] >= 100
     assert mz("eval", "--har", path, "--target", "emulator", "--data-path", photos)["snr_db"] >= 25

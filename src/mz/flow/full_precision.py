@@ -13,6 +13,8 @@ from mz.flow.calibration import CalibrationSet
 from mz.flow.equalize import AS_ROUNDED, IMAGES, run_equalization
 from mz.flow.input_order import check_input_order
 from mz.flow.options import Progress, Step
+from mz.flow.prelu_folding import IMAGES as FOLDING_IMAGES
+from mz.flow.prelu_folding import as_layers_and_folded
 from mz.flow.recipe import Plan
 from mz.graph import Graph, Params
 from mz.optimize import InputForm, device_input
@@ -73,7 +75,7 @@ def full_precision(
     passes.recipe = _recipe_of(passes, set(graph.by_name) - added, plan.recipe)
     _equalize(passes, plan, progress)
     if plan.optimization_level >= 0:
-        _fold_into_prelus(passes)
+        _fold_into_prelus(passes, plan, progress)
     return passes
 
 
@@ -227,15 +229,21 @@ def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
     passes.steps.append(step)
 
 
-def _fold_into_prelus(passes: Passes) -> None:
+def _fold_into_prelus(passes: Passes, plan: Plan, progress: Progress) -> None:
     """After equalization, which knows how to scale a normalization; one whose range the script sets stays."""
-    ranges = passes.recipe.layer_ranges
-    passes.graph, passes.params, folded = optimize.fold_into_prelus(passes.graph, passes.params, keep=ranges)
-    if folded:
-        passes.recipe = _recipe_of(passes, passes.graph.by_name, passes.recipe)
-        passes.done(
-            "normalizations", f"{len(folded)} became a part of the PReLU behind, float output unchanged"
-        )
+    keep = passes.recipe.layer_ranges
+    graph, params, folded = optimize.fold_into_prelus(passes.graph, passes.params, keep)
+    if not folded:
+        return
+    recipe = _recipe_of(dataclasses.replace(passes, graph=graph), graph.by_name, passes.recipe)
+    sample = passes.images.sample(2 * FOLDING_IMAGES)
+    before, after = (passes.graph, passes.params, passes.recipe), (graph, params, recipe)
+    layers_db, folded_db = as_layers_and_folded(before, after, sample, plan.refinements, progress)
+    helps = folded_db >= layers_db
+    note = f"{len(folded)} before PReLUs: as layers {layers_db:.1f} dB, as a part of them {folded_db:.1f} dB"
+    passes.steps.append(Step("normalizations", True, helps, note, optional=True))
+    if helps:
+        passes.graph, passes.params, passes.recipe = after
 
 
 def _recipe_of(passes: Passes, parsed: Collection[str], recipe: Recipe) -> Recipe:

@@ -1,0 +1,73 @@
+"""Normalizations before PReLUs as the flow folds them: tried both ways, and folded where the integers measure better.
+
+A fold takes away a rounding, and with it the bias that could take back a shift of the mean on the way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+
+from mz.engines.float_ort import tapped_session
+from mz.engines.memory import give_back
+from mz.flow.calibration import halves
+from mz.flow.options import Progress
+from mz.graph import Graph, Params, Quantization
+from mz.quantize import (
+    ActivationRange,
+    Recipe,
+    Refinements,
+    Trial,
+    best_method,
+    collect,
+    image_bytes,
+    output_noise_by_method,
+    refine,
+)
+
+IMAGES = 32
+"""On so many ranges and weights are found, and so many others judge."""
+
+Candidate = tuple[Graph, Params, Recipe]
+
+
+def as_layers_and_folded(
+    layers: Candidate,
+    folded: Candidate,
+    images: Mapping[str, np.ndarray],
+    refinements: Refinements,
+    progress: Progress,
+) -> tuple[float, float]:
+    """Mean SNR of the outputs in dB, of either network quantized by its recipe and refined.
+
+    images: float32 [N, *shape] by Input layer; every other one judges. Activation ranges, where the recipe leaves their
+    method open, are found by the one that suits the network of layers.
+    """
+    seen, unseen = halves(images, IMAGES, IMAGES)
+    trial = Trial(*layers[:2], unseen)
+    method: ActivationRange | None = None
+    found = []
+    with progress("normalizations", 2, "trials") as advance:
+        for graph, params, recipe in (layers, folded):
+            statistics = collect(tapped_session(graph, params), [seen], image_bytes(graph))
+            if recipe.activation_range.method == "auto" and recipe.precision.activation_bits <= 8:
+                tried = {} if method else output_noise_by_method(graph, params, statistics, recipe, unseen)
+                method = method or ActivationRange(best_method(tried))
+                recipe = dataclasses.replace(recipe, activation_range=method)
+            refined = partial(_refined, (graph, params, recipe), seen, refinements)
+            found.append(float(trial.image_dbs(graph, params, statistics, recipe, refined).mean()))
+            give_back()
+            advance(1)
+    return found[0], found[1]
+
+
+def _refined(
+    network: Candidate, seen: Mapping[str, np.ndarray], refinements: Refinements, quantization: Quantization
+) -> Quantization:
+    if not (refinements.rounding or refinements.bias_correction):
+        return quantization
+    graph, params, recipe = network
+    return refine(graph, params, quantization, recipe, seen, tapped_session(graph, params), refinements)
