@@ -12,25 +12,22 @@ import numpy as np
 from mz.engines.float_ort import FloatSession, tapped_session
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.engines.memory import give_back
-from mz.flow.calibration import CalibrationSet, Images, calibrate, halves, some, without
+from mz.flow.calibration import CalibrationSet, Images, calibrate, some, without
 from mz.flow.options import Note, Progress, Step, no_note
+from mz.flow.range_method import with_range_method
 from mz.flow.recipe import Plan
 from mz.flow.tune import judging, tune
 from mz.graph import Graph, Params, Precision, Quantization, Weighted
 from mz.quantize import (
-    ActivationRange,
     Recipe,
     Refinements,
     Statistics,
-    best_method,
     choose_four_bit,
     choose_sixteen_bit,
-    collect,
     histograms,
     image_bytes,
     image_count,
     in_chunks,
-    output_noise_by_method,
     quantize,
     refine,
     rounds_to_second_order,
@@ -40,7 +37,6 @@ from mz.report.statistics import SnrMeter
 
 SENSITIVITY_IMAGES = 32
 NOISE_IMAGES = 32
-CHOICE_IMAGES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,7 @@ def quantize_network(
     """
     give_back()
     statistics, sample = calibrate(graph, params, images, progress, note)
-    recipe, tried = _with_range_method(graph, params, recipe, sample)
+    recipe, tried = with_range_method(graph, params, recipe, sample)
     steps = [_ranges_step(recipe, tried, plan.refinements.rounding)]
     report: dict[str, Any] = {}
     for bits, share in ((4, plan.four_bit_share), (16, plan.sixteen_bit_share)):
@@ -193,22 +189,6 @@ def _share_out(
         f"{len(chosen)} layers, {100 * reached:.0f} % of the weights",
     )
     return dataclasses.replace(recipe, layer_precisions=precisions), step, {s.layer: s.noise for s in found}
-
-
-def _with_range_method(
-    graph: Graph, params: Params, recipe: Recipe, sample: Mapping[str, np.ndarray]
-) -> tuple[Recipe, dict[str, float]]:
-    """The recipe with the range method that measures best where it leaves the choice open, and what each one measured.
-
-    Ranges are found on half of the sample and judged on the other: on the images that it has seen, clipping looks
-    better than it is.
-    """
-    if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
-        return recipe, {}
-    seen, unseen = halves(sample, CHOICE_IMAGES, NOISE_IMAGES)
-    statistics = collect(tapped_session(graph, params), [seen], image_bytes(graph))
-    tried = output_noise_by_method(graph, params, statistics, recipe, unseen)
-    return dataclasses.replace(recipe, activation_range=ActivationRange(best_method(tried))), tried
 
 
 def _ranges_step(recipe: Recipe, tried: Mapping[str, float], rounding: bool) -> Step:

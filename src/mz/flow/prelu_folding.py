@@ -15,16 +15,14 @@ from mz.engines.float_ort import tapped_session
 from mz.engines.memory import give_back
 from mz.flow.calibration import halves
 from mz.flow.options import Progress
+from mz.flow.range_method import with_range_method
 from mz.graph import Graph, Params, Quantization
 from mz.quantize import (
-    ActivationRange,
     Recipe,
     Refinements,
     Trial,
-    best_method,
     collect,
     image_bytes,
-    output_noise_by_method,
     refine,
 )
 
@@ -48,15 +46,12 @@ def as_layers_and_folded(
     """
     seen, unseen = halves(images, IMAGES, IMAGES)
     trial = Trial(*layers[:2], unseen)
-    method: ActivationRange | None = None
     found = []
     with progress("normalizations", 2, "trials") as advance:
+        ranges = with_range_method(*layers, images)[0].activation_range
         for graph, params, recipe in (layers, folded):
+            recipe = dataclasses.replace(recipe, activation_range=ranges)
             statistics = collect(tapped_session(graph, params), [seen], image_bytes(graph))
-            if recipe.activation_range.method == "auto" and recipe.precision.activation_bits <= 8:
-                tried = {} if method else output_noise_by_method(graph, params, statistics, recipe, unseen)
-                method = method or ActivationRange(best_method(tried))
-                recipe = dataclasses.replace(recipe, activation_range=method)
             refined = partial(_refined, (graph, params, recipe), seen, refinements)
             found.append(float(trial.image_dbs(graph, params, statistics, recipe, refined).mean()))
             give_back()
