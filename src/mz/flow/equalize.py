@@ -75,16 +75,26 @@ class _Fold:
 
     def judge(self, network: Calibrated, recipe: Recipe, refinements: Refinements) -> float:
         """Mean SNR of the other half's images in dB, after these refinements on some of this half."""
-        graph, params, statistics = network
+        images = some(self.seen, ROUNDED_IMAGES if refinements.rounding else CORRECTED_IMAGES)
+        return judged(self.trial, network, recipe, images, refinements)
 
-        def refined(quantization: Quantization) -> Quantization:
-            if not (refinements.rounding or refinements.bias_correction):
-                return quantization
-            images = some(self.seen, ROUNDED_IMAGES if refinements.rounding else CORRECTED_IMAGES)
-            session = tapped_session(graph, params)
-            return refine(graph, params, quantization, recipe, images, session, refinements)
 
-        return float(self.trial.image_dbs(graph, params, statistics, recipe, refined).mean())
+def judged(
+    trial: Trial,
+    network: Calibrated,
+    recipe: Recipe,
+    images: Mapping[str, np.ndarray],
+    refinements: Refinements,
+) -> float:
+    """Mean SNR of the trial's images in dB, of a network quantized by the recipe and refined on `images`."""
+    graph, params, statistics = network
+
+    def refined(quantization: Quantization) -> Quantization:
+        if refinements == AS_ROUNDED:
+            return quantization
+        return refine(graph, params, quantization, recipe, images, tapped_session(graph, params), refinements)
+
+    return float(trial.image_dbs(graph, params, statistics, recipe, refined).mean())
 
 
 def _fold(

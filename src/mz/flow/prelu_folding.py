@@ -7,24 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
 
 import numpy as np
 
 from mz.engines.float_ort import tapped_session
 from mz.engines.memory import give_back
 from mz.flow.calibration import halves
+from mz.flow.equalize import judged
 from mz.flow.options import Progress
 from mz.flow.range_method import with_range_method
-from mz.graph import Graph, Params, Quantization
-from mz.quantize import (
-    Recipe,
-    Refinements,
-    Trial,
-    collect,
-    image_bytes,
-    refine,
-)
+from mz.graph import Graph, Params
+from mz.quantize import Recipe, Refinements, Trial, collect, image_bytes
 
 IMAGES = 32
 """On so many ranges and weights are found, and so many others judge."""
@@ -52,17 +45,7 @@ def as_layers_and_folded(
         for graph, params, recipe in (layers, folded):
             recipe = dataclasses.replace(recipe, activation_range=ranges)
             statistics = collect(tapped_session(graph, params), [seen], image_bytes(graph))
-            refined = partial(_refined, (graph, params, recipe), seen, refinements)
-            found.append(float(trial.image_dbs(graph, params, statistics, recipe, refined).mean()))
+            found.append(judged(trial, (graph, params, statistics), recipe, seen, refinements))
             give_back()
             advance(1)
     return found[0], found[1]
-
-
-def _refined(
-    network: Candidate, seen: Mapping[str, np.ndarray], refinements: Refinements, quantization: Quantization
-) -> Quantization:
-    if not (refinements.rounding or refinements.bias_correction):
-        return quantization
-    graph, params, recipe = network
-    return refine(graph, params, quantization, recipe, seen, tapped_session(graph, params), refinements)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 
-from mz.graph import Activation, Conv, Graph, Params
+from mz.graph import Activation, Conv, Graph, Layer, Params
 from mz.graph.layers import UNBOUNDED
 
 
@@ -43,7 +43,7 @@ def fold_into_prelus(
     return dataclasses.replace(graph, layers=layers), arrays, list(folded)
 
 
-def _by_channel(graph: Graph, layer: object) -> bool:
+def _by_channel(graph: Graph, layer: Layer) -> bool:
     """Whether the layer is `factor x + offset` with two numbers a channel."""
     return (
         isinstance(layer, Conv)
