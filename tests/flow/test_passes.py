@@ -131,7 +131,8 @@ quantization_param([normalization1], precision_mode=a16_w16)
     assert archive.quantization is not None
     assert archive.quantization.tensors["normalization1"].bits == 16
     steps = [step["name"] for step in archive.report["optimize"]["steps"]]
-    assert steps[:4] == ["input", "tiled squeeze-and-excite", "weight clipping", "equalization"]
+    wanted = ["input", "dead channels", "tiled squeeze-and-excite", "weight clipping", "equalization"]
+    assert steps[:5] == wanted
     assert mz("eval", "--har", path, "--target", "emulator", "--data-count", 200)["agreement"] >= 90
     assert replayed(path, "mobilenet_v3_fashion").read_bytes() == path.read_bytes()
     compiled = mz("compile", "--har", path, "--out", tmp_path / "out", "--verify")

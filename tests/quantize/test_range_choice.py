@@ -11,7 +11,7 @@ from mz.emulator import NumpySession
 from mz.engines.float_ort import FloatSession
 from mz.graph import Precision
 from mz.quantize import ActivationRange, Recipe, collect, output_noise_by_method, quantize
-from mz.quantize.range_choice import CANDIDATES, best_method
+from mz.quantize.range_choice import CANDIDATES, REFINED_CANDIDATES, best_method, contenders, refined_best
 
 
 def measured(recipe: Recipe, outlier: float = 1.0) -> dict[str, float]:
@@ -64,3 +64,21 @@ def test_cubes_stay_unless_another_is_clearly_better():
 def test_what_clips_more_must_be_clearly_better_than_what_clips_less():
     assert best_method({"l3": 10.0, "min_max": 11.0, "mse": 13.0, "l1_5": 13.5}) == "mse"
     assert best_method({"l3": 10.0, "min_max": 11.0, "mse": 13.0, "l1_5": 14.5}) == "l1_5"
+
+
+def test_where_integers_are_refined_what_measures_alike_contends_and_a_quarter_of_a_decibel_decides():
+    assert contenders({"l3": 20.0, "mse": 20.9, "l1_5": 19.0}) == ["l3", "mse"]
+    assert contenders({"l3": 20.0, "mse": 20.9, "l1_5": 23.0}) == ["l1_5"]
+    assert refined_best({"l3": 25.0, "mse": 25.2}) == "l3"
+    assert refined_best({"l3": 25.0, "mse": 25.3}) == "mse"
+    assert refined_best({"mse": 25.3, "l1_5": 25.3}) == "mse"
+
+
+def test_only_the_methods_asked_for_are_measured():
+    graph, params = residual_network()
+    x = images(8)
+    session = FloatSession(graph, params, taps=[layer.name for layer in graph.layers])
+    statistics = collect(session, [x], 1)
+    found = output_noise_by_method(graph, params, statistics, Recipe(), x, REFINED_CANDIDATES)
+    whole = output_noise_by_method(graph, params, statistics, Recipe(), x)
+    assert found == {name: whole[name] for name in REFINED_CANDIDATES}

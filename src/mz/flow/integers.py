@@ -14,7 +14,7 @@ from mz.engines.integer_ort import IntegerOrtSession
 from mz.engines.memory import give_back
 from mz.flow.calibration import CalibrationSet, Images, calibrate, some, without
 from mz.flow.options import Note, Progress, Step, no_note
-from mz.flow.range_method import with_range_method
+from mz.flow.range_method import RangeTrials, with_range_method
 from mz.flow.recipe import Plan
 from mz.flow.tune import judging, tune
 from mz.graph import Graph, Params, Precision, Quantization, Weighted
@@ -67,8 +67,8 @@ def quantize_network(
     tuned_on: the images that gradient-based algorithms learn from, where the plan has any.
     """
     give_back()
+    recipe, tried = with_range_method(graph, params, recipe, images.sample, plan.refinements, progress)
     statistics, sample = calibrate(graph, params, images, progress, note)
-    recipe, tried = with_range_method(graph, params, recipe, sample)
     steps = [_ranges_step(recipe, tried, plan.refinements.rounding)]
     report: dict[str, Any] = {}
     for bits, share in ((4, plan.four_bit_share), (16, plan.sixteen_bit_share)):
@@ -191,14 +191,18 @@ def _share_out(
     return dataclasses.replace(recipe, layer_precisions=precisions), step, {s.layer: s.noise for s in found}
 
 
-def _ranges_step(recipe: Recipe, tried: Mapping[str, float], rounding: bool) -> Step:
+def _ranges_step(recipe: Recipe, tried: RangeTrials, rounding: bool) -> Step:
     searched = "the output, with the rounding" if rounding else "least squares"
     weights = searched if recipe.weight_search else "largest weight"
     names = {"l3": "least cubes", "mse": "least squares", "l1_5": "least |error|^1.5", "min_max": "min/max"}
     names["auto"] = names["min_max"]
     method = names[recipe.activation_range.method]
-    others = [f"{names[name]} {db:.1f} dB" for name, db in tried.items()]
-    note = f"activations by {method}" + (f" ({', '.join(others)})" if others else "")
+    others = [
+        f"{how}{', '.join(f'{names[name]} {db:.1f} dB' for name, db in found.items())}"
+        for how, found in (("", tried.rounded), ("refined: ", tried.refined))
+        if found
+    ]
+    note = f"activations by {method}" + (f" ({'; '.join(others)})" if others else "")
     return Step("ranges", True, True, f"{note}, weights by {weights}, {recipe.precision}")
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
 from mz.engines.float_ort import tapped_session
 from mz.engines.memory import give_back
-from mz.flow.calibration import halves
+from mz.flow.calibration import halves, some
 from mz.flow.equalize import judged
 from mz.flow.options import Progress
 from mz.flow.range_method import with_range_method
@@ -40,8 +41,8 @@ def as_layers_and_folded(
     seen, unseen = halves(images, IMAGES, IMAGES)
     trial = Trial(*layers[:2], unseen)
     found = []
+    ranges = with_range_method(*layers, partial(some, images), refinements, progress)[0].activation_range
     with progress("normalizations", 2, "trials") as advance:
-        ranges = with_range_method(*layers, images)[0].activation_range
         for graph, params, recipe in (layers, folded):
             recipe = dataclasses.replace(recipe, activation_range=ranges)
             statistics = collect(tapped_session(graph, params), [seen], image_bytes(graph))

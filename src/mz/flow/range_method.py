@@ -3,29 +3,80 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-
-import numpy as np
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from mz.engines.float_ort import tapped_session
-from mz.flow.calibration import halves
+from mz.engines.memory import give_back
+from mz.flow.calibration import Images, halves, some
+from mz.flow.equalize import AS_ROUNDED, judged
+from mz.flow.options import Progress
 from mz.graph import Graph, Params
-from mz.quantize import ActivationRange, Recipe, best_method, collect, image_bytes, output_noise_by_method
+from mz.quantize import (
+    REFINED_CANDIDATES,
+    ActivationRange,
+    Recipe,
+    Refinements,
+    Trial,
+    best_method,
+    collect,
+    contenders,
+    image_bytes,
+    output_noise_by_method,
+    refined_best,
+)
 
 IMAGES, JUDGED_IMAGES = 64, 32
+REFINED_IMAGES = 16
+"""On so many integers are refined, and so many others judge them: a walk through the network is dear."""
+
+
+@dataclass(frozen=True, slots=True)
+class RangeTrials:
+    """SNR of the outputs in dB by method: of the activations alone, and of those methods that were refined for it."""
+
+    rounded: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    refined: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def with_range_method(
-    graph: Graph, params: Params, recipe: Recipe, sample: Mapping[str, np.ndarray]
-) -> tuple[Recipe, dict[str, float]]:
+    graph: Graph,
+    params: Params,
+    recipe: Recipe,
+    sample: Callable[[int], Images],
+    refinements: Refinements,
+    progress: Progress,
+) -> tuple[Recipe, RangeTrials]:
     """The recipe with the range method that measures best where it leaves the choice open, and what each one measured.
 
-    Ranges are found on half of the sample and judged on the other: on the images that it has seen, clipping looks
-    better than it is.
+    sample: gives so many calibration images (float32 [N, *shape] by Input layer), or all there are. Ranges are found on
+    one half of them and judged on the other: on the images that it has seen, clipping looks better than it is. Where
+    several methods measure alike, each one's integers are refined as the network's will be: much of what clipping does,
+    bias correction and compensation mend.
     """
     if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
-        return recipe, {}
-    seen, unseen = halves(sample, IMAGES, JUDGED_IMAGES)
+        return recipe, RangeTrials()
+    seen, unseen = halves(sample(2 * IMAGES), IMAGES, JUDGED_IMAGES)
     statistics = collect(tapped_session(graph, params), [seen], image_bytes(graph))
-    tried = output_noise_by_method(graph, params, statistics, recipe, unseen)
-    return dataclasses.replace(recipe, activation_range=ActivationRange(best_method(tried))), tried
+    calibrated = graph, params, statistics
+    if refinements == AS_ROUNDED:
+        rounded = output_noise_by_method(*calibrated, recipe, unseen)
+        return _with(recipe, best_method(rounded)), RangeTrials(rounded)
+    seen, unseen = some(seen, REFINED_IMAGES), some(unseen, REFINED_IMAGES)
+    rounded = output_noise_by_method(*calibrated, recipe, unseen, REFINED_CANDIDATES)
+    alike = contenders(rounded)
+    if len(alike) == 1:
+        return _with(recipe, alike[0]), RangeTrials(rounded)
+    trial = Trial(graph, params, unseen)
+
+    refined = {}
+    with progress("ranges", len(alike), "trials") as advance:
+        for method in alike:
+            give_back()
+            refined[method] = judged(trial, calibrated, _with(recipe, method), seen, refinements)
+            advance(1)
+    return _with(recipe, refined_best(refined)), RangeTrials(rounded, refined)
+
+
+def _with(recipe: Recipe, method: str) -> Recipe:
+    return dataclasses.replace(recipe, activation_range=ActivationRange(method))

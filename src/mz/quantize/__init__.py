@@ -16,7 +16,13 @@ from mz.quantize.histograms import histograms
 from mz.quantize.mending import RANGE_ALONE, Mend, Range, mended, mends, output_noise, try_ranges, worst_first
 from mz.quantize.noise_analysis import Alone, Observed, image_limit, noise_alone, observe
 from mz.quantize.quantizer import activation_quants, quantize
-from mz.quantize.range_choice import best_method, output_noise_by_method
+from mz.quantize.range_choice import (
+    REFINED_CANDIDATES,
+    best_method,
+    contenders,
+    output_noise_by_method,
+    refined_best,
+)
 from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
 from mz.quantize.sequential import Refinements, image_count, refine, rounds_to_second_order
 from mz.quantize.statistics import (
@@ -33,6 +39,7 @@ from mz.quantize.trial import Trial
 __all__ = [
     "RANGE_ALONE",
     "RANGE_METHODS",
+    "REFINED_CANDIDATES",
     "SHARES",
     "ActivationRange",
     "AdaRound",
@@ -59,6 +66,7 @@ __all__ = [
     "choose_four_bit",
     "choose_sixteen_bit",
     "collect",
+    "contenders",
     "finetune",
     "fingerprint",
     "histograms",
@@ -74,6 +82,7 @@ __all__ = [
     "output_noise_by_method",
     "quantize",
     "refine",
+    "refined_best",
     "rounds_to_second_order",
     "sensitivities",
     "try_ranges",

@@ -11,6 +11,8 @@ Sources: He, Zhang and Sun, "Channel Pruning for Accelerating Very Deep Neural N
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from mz.quantize.covariance import centred, correlation, damped, second_moments
@@ -43,17 +45,19 @@ def compensated(
     del errors
     present = (rows != 0).transpose(0, 2, 1)
 
-    def fit(one: tuple[np.ndarray, np.ndarray, float]) -> np.ndarray:
-        moments, crossed, ridge = one
+    def fit(moments: np.ndarray, crossed: np.ndarray, ridge: float) -> np.ndarray:
         return np.asarray(np.linalg.solve(damped(moments, ridge), crossed) * present)
+
+    def on_the_other(here: int, ridge: float) -> tuple[float, float]:
+        """What the fit to one half explains of the error on the other, and the power that it adds there."""
+        found = fit(moments[here], crossed[here], ridge)
+        added = (found * np.matmul(moments[1 - here], found)).sum()
+        return float((found * crossed[1 - here]).sum()), float(added)
 
     most, best = 0.0, (0.0, 0.0)
     for ridge in RIDGES:
-        fits = side_by_side(fit, [(m, c, ridge) for m, c in zip(moments, crossed, strict=True)])
-        explained = sum(float((found * c).sum()) for found, c in zip(fits, crossed[::-1], strict=True))
-        added = sum(
-            float((found * np.matmul(m, found)).sum()) for found, m in zip(fits, moments[::-1], strict=True)
-        )
+        judged = side_by_side(partial(on_the_other, ridge=ridge), (0, 1))
+        explained, added = (sum(one) for one in zip(*judged, strict=True))
         share = min(max(explained / added, 0.0), 1.0) if added > 0 else 0.0
         gain = 2 * share * explained - share * share * added
         if gain > most:
@@ -63,9 +67,7 @@ def compensated(
     whole = np.average(moments, axis=0, weights=sizes)
     share, ridge = best
     if share:
-        rows = rows + share * fit((whole, np.average(crossed, axis=0, weights=sizes), ridge)).transpose(
-            0, 2, 1
-        )
+        rows = rows + share * fit(whole, np.average(crossed, axis=0, weights=sizes), ridge).transpose(0, 2, 1)
     return rows, whole
 
 

@@ -8,7 +8,7 @@ leaves the outputs closest to the float network's.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -18,22 +18,32 @@ from mz.quantize.statistics import Statistics
 from mz.quantize.trial import Trial
 
 CANDIDATES = ("l3", "min_max", "mse", "l1_5")
-"""The first one within MARGIN_DB of the best is taken: a few dozen images cannot tell less from chance, and what clips
-more may lose more on images that come later.
+"""Of those that measure alike the first one is taken: what clips more may lose more on images that come later."""
+
+REFINED_CANDIDATES = ("l3", "mse", "l1_5")
+"""Those where integers are refined later: that mends much of what clipping does, and min/max was the best of no network
+any more (docs/quantization.md, section 3).
 """
-MARGIN_DB = 1.0
+
+MARGIN_DB, REFINED_MARGIN_DB = 1.0, 0.25
+"""Within so much of the best they measure alike: before any refinement, which changes more than that, and after it."""
 
 
 def output_noise_by_method(
-    graph: Graph, params: Params, statistics: Statistics, recipe: Recipe, images: Mapping[str, np.ndarray]
+    graph: Graph,
+    params: Params,
+    statistics: Statistics,
+    recipe: Recipe,
+    images: Mapping[str, np.ndarray],
+    methods: Sequence[str] = CANDIDATES,
 ) -> dict[str, float]:
-    """Mean signal-to-noise ratio of the accelerator's outputs, in dB, for each of CANDIDATES; more is better.
+    """Mean signal-to-noise ratio of the accelerator's outputs, in dB, for each of the methods; more is better.
 
     images: float32 [N, *shape] by Input layer. Ranges that the recipe sets layer by layer stay as they are.
     """
     trial = Trial(graph, params, images)
     found = {}
-    for method in CANDIDATES:
+    for method in methods:
         wide = dataclasses.replace(recipe.with_fine_weights(), activation_range=ActivationRange(method))
         found[method] = trial.output_db(graph, params, statistics, wide)
     return found
@@ -41,5 +51,19 @@ def output_noise_by_method(
 
 def best_method(decibels: Mapping[str, float]) -> str:
     """The candidate to take, given what `output_noise_by_method` measured."""
-    enough = max(decibels.values()) - MARGIN_DB
-    return next(name for name in CANDIDATES if decibels[name] > enough)
+    return contenders(decibels)[0]
+
+
+def contenders(decibels: Mapping[str, float]) -> list[str]:
+    """Those that measure alike, any of which refinement may make the best."""
+    return _alike(decibels, MARGIN_DB)
+
+
+def refined_best(decibels: Mapping[str, float]) -> str:
+    """The one to take of candidates that were measured after their refinement."""
+    return _alike(decibels, REFINED_MARGIN_DB)[0]
+
+
+def _alike(decibels: Mapping[str, float], margin: float) -> list[str]:
+    enough = max(decibels.values()) - margin
+    return [name for name in CANDIDATES if decibels.get(name, -np.inf) > enough]
