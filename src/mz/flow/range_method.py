@@ -64,12 +64,10 @@ def with_range_method(
         return _with(recipe, best_method(rounded)), RangeTrials(rounded)
     seen, unseen = some(seen, REFINED_IMAGES), some(unseen, REFINED_IMAGES)
     rounded = output_noise_by_method(*calibrated, recipe, unseen, REFINED_CANDIDATES)
-    alike = contenders(rounded)
+    alike = contenders(rounded, recipe.precision.activation_bits)
     if len(alike) == 1:
         return _with(recipe, alike[0]), RangeTrials(rounded)
-    trial = Trial(graph, params, unseen)
-
-    refined = {}
+    trial, refined = Trial(graph, params, unseen), {}
     with progress("ranges", len(alike), "trials") as advance:
         for method in alike:
             give_back()

@@ -25,8 +25,10 @@ REFINED_CANDIDATES = ("l3", "mse", "l1_5")
 any more (docs/quantization.md, section 3).
 """
 
-MARGIN_DB, REFINED_MARGIN_DB = 1.0, 0.25
-"""Within so much of the best they measure alike: before any refinement, which changes more than that, and after it."""
+MARGIN_DB, FOUR_BIT_MARGIN_DB, REFINED_MARGIN_DB = 1.0, 2.0, 0.25
+"""Within so much of the best they measure alike: before any refinement, which changes more than that, the more so with
+activations of 4 bits, and after it.
+"""
 
 
 def output_noise_by_method(
@@ -51,12 +53,12 @@ def output_noise_by_method(
 
 def best_method(decibels: Mapping[str, float]) -> str:
     """The candidate to take, given what `output_noise_by_method` measured."""
-    return contenders(decibels)[0]
+    return _alike(decibels, MARGIN_DB)[0]
 
 
-def contenders(decibels: Mapping[str, float]) -> list[str]:
+def contenders(decibels: Mapping[str, float], activation_bits: int) -> list[str]:
     """Those that measure alike, any of which refinement may make the best."""
-    return _alike(decibels, MARGIN_DB)
+    return _alike(decibels, FOUR_BIT_MARGIN_DB if activation_bits == 4 else MARGIN_DB)
 
 
 def refined_best(decibels: Mapping[str, float]) -> str:
