@@ -18,7 +18,8 @@ from tests.flow.test_init import save
 from mz import archive as har
 from mz.archive import Archive
 from mz.cli import cli
-from mz.graph import AvgPool, Conv
+from mz.flow import range_method
+from mz.graph import AvgPool, Conv, Graph
 
 UNEQUALIZED = "pre_quantization_optimization(equalization, policy=disabled) "
 NORMALIZED = "normalization1 = normalization([72.94], [90.02])"
@@ -334,7 +335,15 @@ def test_normalizations_go_into_the_prelus_behind_them(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where the integers measure no worse, and from level 0 on."""
+    """Where the integers measure no worse, and from level 0 on. One network's range method is tried once."""
+    tried: list[int] = []
+
+    def with_range_method(graph: Graph, *arguments: Any) -> Any:
+        tried.append(len(graph.layers))
+        return range_method.with_range_method(graph, *arguments)
+
+    for user in ("full_precision", "integers"):
+        monkeypatch.setattr(f"mz.flow.{user}.with_range_method", with_range_method)
     if measured:
         monkeypatch.setattr("mz.flow.full_precision.as_layers_and_folded", lambda *arguments: measured)
     options = (
@@ -358,6 +367,8 @@ def test_normalizations_go_into_the_prelus_behind_them(
         assert not folded and "normalizations" not in str(archive.report["optimize"]["steps"])
     else:
         assert step(archive, "normalizations")["applied"] == folded
+    assert len(tried) == len(set(tried)) == 1 + folded
+    assert level < 0 or " dB, least squares " in step(archive, "ranges")["note"]
     if measured:
         assert folded == (measured[0] <= measured[1])
     if folded:

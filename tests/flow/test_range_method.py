@@ -23,7 +23,7 @@ def run(monkeypatch, rounded, refined, refinements, recipe: Recipe = Recipe()): 
     graph, params = builder.finish()
     seen: dict[str, list[str]] = {"rounded": [], "refined": []}
 
-    def output_noise(graph, params, statistics, recipe, images, methods=tuple(rounded)):
+    def output_noise(trial, graph, params, statistics, recipe, methods=tuple(rounded)):
         seen["rounded"] += methods
         return {name: rounded[name] for name in methods}
 

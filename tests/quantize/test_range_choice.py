@@ -10,7 +10,7 @@ from tests.quantize.networks import images, residual_network
 from mz.emulator import NumpySession
 from mz.engines.float_ort import FloatSession
 from mz.graph import Precision
-from mz.quantize import ActivationRange, Recipe, collect, output_noise_by_method, quantize
+from mz.quantize import ActivationRange, Recipe, Trial, collect, output_noise_by_method, quantize
 from mz.quantize.range_choice import CANDIDATES, REFINED_CANDIDATES, best_method, contenders, refined_best
 
 
@@ -20,7 +20,7 @@ def measured(recipe: Recipe, outlier: float = 1.0) -> dict[str, float]:
     name = next(iter(x))
     x[name][0, 0, 0, 0] *= outlier
     session = FloatSession(graph, params, taps=[layer.name for layer in graph.layers])
-    return output_noise_by_method(graph, params, collect(session, [x], 1), recipe, x)
+    return output_noise_by_method(Trial(graph, params, x), graph, params, collect(session, [x], 1), recipe)
 
 
 def test_every_candidate_is_measured_as_the_emulator_would():
@@ -28,7 +28,7 @@ def test_every_candidate_is_measured_as_the_emulator_would():
     x = images(24)
     session = FloatSession(graph, params, taps=[layer.name for layer in graph.layers])
     statistics = collect(session, [x], 1)
-    found = output_noise_by_method(graph, params, statistics, Recipe(), x)
+    found = output_noise_by_method(Trial(graph, params, x), graph, params, statistics, Recipe())
     assert tuple(found) == CANDIDATES
     recipe = Recipe(
         precision=Precision(8, 16), activation_range=ActivationRange("min_max"), weight_search=False
@@ -80,6 +80,6 @@ def test_only_the_methods_asked_for_are_measured():
     x = images(8)
     session = FloatSession(graph, params, taps=[layer.name for layer in graph.layers])
     statistics = collect(session, [x], 1)
-    found = output_noise_by_method(graph, params, statistics, Recipe(), x, REFINED_CANDIDATES)
-    whole = output_noise_by_method(graph, params, statistics, Recipe(), x)
+    tried = Trial(graph, params, x), graph, params, statistics, Recipe()
+    found, whole = output_noise_by_method(*tried, REFINED_CANDIDATES), output_noise_by_method(*tried)
     assert found == {name: whole[name] for name in REFINED_CANDIDATES}

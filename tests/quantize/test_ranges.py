@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.quantize.networks import statistics_of
 
 from mz.graph.functions import apply
-from mz.quantize.ranges import _mean_error, _merged, least_error, min_max, percentile, tensor_quant
+from mz.quantize.ranges import POWERS, _mean_error, _merged, least_error, min_max, percentile, tensor_quant
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 MODERATE = st.floats(-1e6, 1e6, width=32)
@@ -33,6 +33,16 @@ def test_every_range_holds_zero_and_lies_within_the_extremes(tensors, low, high,
 def test_percentiles_0_and_100_are_the_extremes(tensors):
     statistics = [statistics_of(values) for values in tensors]
     assert percentile(statistics, 0, 100) == min_max(statistics)
+
+
+@pytest.mark.parametrize("power", POWERS.values())
+def test_an_error_is_the_mean_power_of_what_integers_lose(power):
+    values, weights = np.random.default_rng(0).normal(0, 2, 500), np.random.default_rng(1).random(500)
+    t = tensor_quant(-3.0, 2.5, 8, False)
+    lost = values - t.dequantize(np.clip(np.rint(values / t.scale) + t.zero_point, 0, 255).astype(np.uint8))
+    low, high = (float(t.scale) * end for end in (-t.zero_point, 255 - t.zero_point))
+    expected = weights @ np.abs(lost) ** power
+    assert _mean_error(values, weights, low, high, 8, power) == pytest.approx(expected, rel=1e-5)
 
 
 def test_percentiles_cut_what_they_say():

@@ -15,6 +15,7 @@ from mz.flow.input_order import check_input_order
 from mz.flow.options import Progress, Step
 from mz.flow.prelu_folding import IMAGES as FOLDING_IMAGES
 from mz.flow.prelu_folding import as_layers_and_folded
+from mz.flow.range_method import RangeTrials, with_range_method
 from mz.flow.recipe import Plan
 from mz.graph import Graph, Params
 from mz.optimize import InputForm, device_input
@@ -30,13 +31,15 @@ _FITTED_IMAGES = 512
 class Passes:
     """A network on its way through the passes, and what they said. images: the calibration set as it takes it now.
 
-    recipe: for the layers that there are by now. form: what the host does to an image of the parsed network.
+    recipe: for the layers that there are by now. tried: what decided for its range method, where a pass had to know it.
+    form: what the host does to an image of the parsed network.
     """
 
     graph: Graph
     params: Params
     images: CalibrationSet
     recipe: Recipe
+    tried: RangeTrials | None = None
     form: InputForm = ()
     steps: list[Step] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
@@ -236,14 +239,17 @@ def _fold_into_prelus(passes: Passes, plan: Plan, progress: Progress) -> None:
     if not folded:
         return
     recipe = _recipe_of(dataclasses.replace(passes, graph=graph), graph.by_name, passes.recipe)
-    sample = passes.images.sample(2 * FOLDING_IMAGES)
     before, after = (passes.graph, passes.params, passes.recipe), (graph, params, recipe)
-    layers_db, folded_db = as_layers_and_folded(before, after, sample, plan.refinements, progress)
+    chosen, tried = with_range_method(*before, passes.images.sample, plan.refinements, progress)
+    sample, ranges = passes.images.sample(2 * FOLDING_IMAGES), chosen.activation_range
+    layers_db, folded_db = as_layers_and_folded(before, after, ranges, sample, plan.refinements, progress)
     helps = folded_db >= layers_db
     note = f"{len(folded)} before PReLUs: as layers {layers_db:.1f} dB, as a part of them {folded_db:.1f} dB"
     passes.steps.append(Step("normalizations", True, helps, note, optional=True))
     if helps:
         passes.graph, passes.params, passes.recipe = after
+    else:
+        passes.recipe, passes.tried = chosen, tried
 
 
 def _recipe_of(passes: Passes, parsed: Collection[str], recipe: Recipe) -> Recipe:

@@ -103,7 +103,15 @@ def optimize_archive(
     passes = full_precision(archive.graph, archive.params, images, plan, config.preprocessing, progress)
     tuned_on = dataclasses.replace(passes.images, dataset=pool) if pool is not None else None
     integers = quantize_network(
-        passes.graph, passes.params, passes.images, passes.recipe, plan, progress, tuned_on, note
+        passes.graph,
+        passes.params,
+        passes.images,
+        passes.recipe,
+        plan,
+        progress,
+        tuned_on,
+        note,
+        passes.tried,
     )
 
     noise = integers.report["noise"]

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
 
 import numpy as np
 
 from mz.engines.float_ort import tapped_session
 from mz.engines.memory import give_back
-from mz.flow.calibration import halves, some
+from mz.flow.calibration import halves
 from mz.flow.equalize import judged
 from mz.flow.options import Progress
-from mz.flow.range_method import with_range_method
 from mz.graph import Graph, Params
-from mz.quantize import Recipe, Refinements, Trial, collect, image_bytes
+from mz.quantize import ActivationRange, Recipe, Refinements, Trial, collect, image_bytes
 
 IMAGES = 32
 """On so many ranges and weights are found, and so many others judge."""
@@ -29,19 +27,18 @@ Candidate = tuple[Graph, Params, Recipe]
 def as_layers_and_folded(
     layers: Candidate,
     folded: Candidate,
+    ranges: ActivationRange,
     images: Mapping[str, np.ndarray],
     refinements: Refinements,
     progress: Progress,
 ) -> tuple[float, float]:
     """Mean SNR of the outputs in dB, of either network quantized by its recipe and refined.
 
-    images: float32 [N, *shape] by Input layer; every other one judges. Activation ranges, where the recipe leaves their
-    method open, are found by the one that suits the network of layers.
+    ranges: how both find their activation ranges. images: float32 [N, *shape] by Input layer; every other one judges.
     """
     seen, unseen = halves(images, IMAGES, IMAGES)
     trial = Trial(*layers[:2], unseen)
     found = []
-    ranges = with_range_method(*layers, partial(some, images), refinements, progress)[0].activation_range
     with progress("normalizations", 2, "trials") as advance:
         for graph, params, recipe in (layers, folded):
             recipe = dataclasses.replace(recipe, activation_range=ranges)

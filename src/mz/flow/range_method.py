@@ -60,14 +60,14 @@ def with_range_method(
     statistics = collect(tapped_session(graph, params), [seen], image_bytes(graph))
     calibrated = graph, params, statistics
     if refinements == AS_ROUNDED:
-        rounded = output_noise_by_method(*calibrated, recipe, unseen)
+        rounded = output_noise_by_method(Trial(graph, params, unseen), *calibrated, recipe)
         return _with(recipe, best_method(rounded)), RangeTrials(rounded)
-    seen, unseen = some(seen, REFINED_IMAGES), some(unseen, REFINED_IMAGES)
-    rounded = output_noise_by_method(*calibrated, recipe, unseen, REFINED_CANDIDATES)
+    seen, trial = some(seen, REFINED_IMAGES), Trial(graph, params, some(unseen, REFINED_IMAGES))
+    rounded = output_noise_by_method(trial, *calibrated, recipe, REFINED_CANDIDATES)
     alike = contenders(rounded, recipe.precision.activation_bits)
     if len(alike) == 1:
         return _with(recipe, alike[0]), RangeTrials(rounded)
-    trial, refined = Trial(graph, params, unseen), {}
+    refined = {}
     with progress("ranges", len(alike), "trials") as advance:
         for method in alike:
             give_back()

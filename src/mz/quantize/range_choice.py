@@ -32,18 +32,16 @@ activations of 4 bits, and after it.
 
 
 def output_noise_by_method(
+    trial: Trial,
     graph: Graph,
     params: Params,
     statistics: Statistics,
     recipe: Recipe,
-    images: Mapping[str, np.ndarray],
     methods: Sequence[str] = CANDIDATES,
 ) -> dict[str, float]:
-    """Mean signal-to-noise ratio of the accelerator's outputs, in dB, for each of the methods; more is better.
-
-    images: float32 [N, *shape] by Input layer. Ranges that the recipe sets layer by layer stay as they are.
+    """Mean signal-to-noise ratio of the accelerator's outputs on the trial's images, in dB, for each of the methods;
+    more is better. Ranges that the recipe sets layer by layer stay as they are.
     """
-    trial = Trial(graph, params, images)
     found = {}
     for method in methods:
         wide = dataclasses.replace(recipe.with_fine_weights(), activation_range=ActivationRange(method))

@@ -116,7 +116,7 @@ def _merged(statistics: Sequence[TensorStatistics], power: float) -> tuple[np.nd
     for s in statistics:
         used = s.counts > 0
         centres, counts = s.centres[used], s.counts[used].astype(np.float64)
-        total = float(counts @ np.abs(centres) ** power)
+        total = float(counts @ _to_the(power, np.abs(centres)))
         values.append(np.clip(centres, s.low, s.high))
         weights.append(counts / total if total > 0 else counts)
     return np.concatenate(values), np.concatenate(weights)
@@ -125,12 +125,19 @@ def _merged(statistics: Sequence[TensorStatistics], power: float) -> tuple[np.nd
 def _mean_error(
     values: np.ndarray, weights: np.ndarray, low: float, high: float, bits: int, power: float
 ) -> float:
-    scale = (high - low) / q_max(bits)
+    scale, top = (high - low) / q_max(bits), q_max(bits)
     if scale <= 0:
-        return float(weights @ np.abs(values) ** power)
+        return float(weights @ _to_the(power, np.abs(values)))
     zero = np.rint(-low / scale)
-    restored = (np.clip(np.rint(values / scale) + zero, 0, q_max(bits)) - zero) * scale
-    return float(weights @ np.abs(values - restored) ** power)
+    restored = np.clip(np.rint(values / scale), -zero, top - zero) * scale
+    return float(weights @ _to_the(power, np.abs(values - restored)))
+
+
+def _to_the(power: float, values: np.ndarray) -> np.ndarray:
+    """values ** power; those of `POWERS` by multiplication, which takes a tenth of the time."""
+    if power == 3:
+        return values * values * values
+    return values * np.sqrt(values) if power == 1.5 else values**power
 
 
 def tensor_quant(low: float, high: float, bits: int, even_zero_point: bool) -> TensorQuant:
