@@ -37,16 +37,19 @@ def _deconv_sums(layer: Deconv, x: Array, kernel: Array) -> Array:
     return _correlate(spread_map(layer, x), flipped, (1, 1), layer.dilations, layer.groups)
 
 
-def spread_map(layer: Deconv, x: Array) -> Array:
-    """`x` [N, C, H, W] with zeros between and around: each of its windows, one step apart, makes one output."""
+def spread_map(layer: Deconv, x: Array, zero: int = 0) -> Array:
+    """`x` [N, C, H, W] with zeros between and around: each of its windows, one step apart, makes one output.
+
+    zero: what stands for 0 in `x`.
+    """
     n, channels, height, width = x.shape
     size = ((height - 1) * layer.strides[0] + 1, (width - 1) * layer.strides[1] + 1)
-    spread = np.zeros((n, channels, *size), x.dtype)
+    spread = np.full((n, channels, *size), zero, x.dtype)
     spread[:, :, :: layer.strides[0], :: layer.strides[1]] = x
     rows, columns = ((k - 1) * d for k, d in zip(layer.kernel_shape, layer.dilations, strict=True))
     top, left, bottom, right = layer.pads
     spread = pad_map(
-        spread, (rows, columns, rows + layer.output_padding[0], columns + layer.output_padding[1]), 0
+        spread, (rows, columns, rows + layer.output_padding[0], columns + layer.output_padding[1]), zero
     )
     return spread[:, :, top : spread.shape[2] - bottom, left : spread.shape[3] - right]
 

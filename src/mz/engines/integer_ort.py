@@ -52,10 +52,10 @@ class IntegerOrtSession:
         outputs and taps.
 
         Threads take pieces of the batch, each through the whole network: faster than to share every layer, and equal,
-        as an image's integers do not depend on its neighbours. Batches smaller than that share layers.
+        as an image's integers do not depend on its neighbours. Fewer images than threads share layers.
         """
         images = len(next(iter(feeds.values())))
-        if images < 2 * self._threads:
+        if images < self._threads:
             found = self._run(self._shared(), feeds)
         elif self._threads == 1:
             found = self._run(self._alone, feeds)

@@ -16,7 +16,7 @@ import numpy as np
 from mz.graph import Graph, Params, Weighted
 from mz.optimize.channels import Channels, channel_classes
 from mz.optimize.peaks import Peaks
-from mz.optimize.rescaling import by_channel, input_channels, is_bounded, rescale
+from mz.optimize.rescaling import by_channel, is_bounded, rescale
 from mz.quantize.groups import scale_groups
 
 METHODS = ("one_step", "two_step", "dfq")
@@ -107,11 +107,17 @@ def equalize(
 
 @dataclass(frozen=True, slots=True)
 class _Linear:
-    """Largest magnitude of every kernel column of every row, [O, I / groups], with the classes on either side."""
+    """Largest magnitude of every kernel column of every row, [O, I / groups], with the classes on either side: [O], and
+    [groups, I / groups], as the rows of a group read the same.
+    """
 
     magnitudes: np.ndarray
     outputs: np.ndarray
     inputs: np.ndarray
+
+    def by_group(self, values: np.ndarray) -> np.ndarray:
+        """Values [O, I / groups] as [groups, O / groups, I / groups]."""
+        return values.reshape(len(self.inputs), -1, self.inputs.shape[1])
 
 
 def _largest(
@@ -154,8 +160,7 @@ class _Solver:
             if layer.host or not isinstance(layer, Weighted):
                 continue
             outputs = channels.of_outputs(graph, layer)
-            inputs = channels.of_inputs(graph, layer)
-            inputs = inputs[input_channels(layer, len(inputs))]
+            inputs = channels.of_inputs(graph, layer).reshape(getattr(layer, "groups", 1), -1)
             kernel = by_channel(layer, params[layer.name]["kernel"])
             self.linear[layer.name] = _Linear(np.abs(kernel).max(axis=2).astype(np.float64), outputs, inputs)
             if layers is None or layer.name in layers:
@@ -218,10 +223,12 @@ class _Solver:
                 if not self.layer_scale:
                     largest = current.max(axis=1, keepdims=True)
                     current = np.divide(current, largest, out=np.zeros_like(current), where=largest > 0)
-                yield self._spread(bundle, linear.inputs.reshape(-1), current.reshape(-1))
+                column = linear.by_group(current).max(axis=1)
+                yield self._spread(bundle, linear.inputs.reshape(-1), column.reshape(-1))
 
     def _current(self, linear: _Linear) -> np.ndarray:
-        return linear.magnitudes * self.factors[linear.outputs][:, None] / self.factors[linear.inputs]
+        made = linear.by_group(linear.magnitudes * self.factors[linear.outputs][:, None])
+        return np.asarray(made / self.factors[linear.inputs][:, None]).reshape(linear.magnitudes.shape)
 
     @staticmethod
     def _spread(bundle: np.ndarray, classes: np.ndarray, values: np.ndarray) -> np.ndarray:

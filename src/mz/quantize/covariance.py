@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mz.emulator.linear import pad_map, spread_map, windows
+from mz.emulator.linear import pad_map, spread_map
 from mz.graph import Conv, Deconv, Dense, Weighted
 from mz.threads import side_by_side
 
@@ -60,26 +60,39 @@ def patches_at(
         return x.reshape(-1, x.shape[-1])[places].astype(np.float32)[None] - np.float32(zero)
     assert isinstance(layer, Conv | Deconv)
     n, channels = x.shape[:2]
-    size = channels // layer.groups * math.prod(layer.kernel_shape)
+    taps, in_group = math.prod(layer.kernel_shape), channels // layer.groups
     image, row, column = np.unravel_index(places, (n, *layer.shape[1:]))
-    taken = np.empty((layer.groups, len(places), size), np.float32)
+    taken = np.empty((layer.groups, len(places), in_group, taps), np.float32)
 
     def take(one: int) -> None:
         mine = slice(*np.searchsorted(image, (one, one + 1)))
-        view = _windows(layer, x[one : one + 1].astype(np.float32) - np.float32(zero))
-        found = view[:, row[mine], column[mine]]  # [C, places, kh, kw]
-        found = found.reshape(layer.groups, channels // layer.groups, -1, math.prod(layer.kernel_shape))
-        taken[:, mine] = found.transpose(0, 2, 1, 3).reshape(layer.groups, -1, size)
+        (whole,) = _whole_map(layer, x[one : one + 1], zero)
+        seen = _tap_places(layer, row[mine], column[mine], whole.shape[2])
+        found = (
+            whole.reshape(channels, -1)
+            .take(seen.reshape(-1), axis=1, mode="clip")
+            .astype(np.float32, copy=False)
+        )
+        found -= np.float32(zero)
+        taken[:, mine] = found.reshape(layer.groups, in_group, -1, taps).transpose(0, 2, 1, 3)
 
     side_by_side(take, range(n), threads)
-    return taken
+    return taken.reshape(layer.groups, len(places), -1)
 
 
-def _windows(layer: Conv | Deconv, x: np.ndarray) -> np.ndarray:
-    """A view [C, OH, OW, kh, kw] of what the kernel's taps meet in centred `x` [1, C, H, W]."""
-    if isinstance(layer, Deconv):
-        return windows(spread_map(layer, x), layer.kernel_shape, (1, 1), layer.dilations)[0, ..., ::-1, ::-1]
-    return windows(pad_map(x, layer.pads, 0), layer.kernel_shape, layer.strides, layer.dilations)[0]
+def _whole_map(layer: Conv | Deconv, x: np.ndarray, zero: int) -> np.ndarray:
+    """What the kernel's taps meet in `x` [1, C, H, W], in which `zero` stands for 0, with its padding."""
+    return spread_map(layer, x, zero) if isinstance(layer, Deconv) else pad_map(x, layer.pads, zero)
+
+
+def _tap_places(layer: Conv | Deconv, row: np.ndarray, column: np.ndarray, width: int) -> np.ndarray:
+    """Where in one channel of the whole map each tap of the kernel looks from these outputs: int64 [P, kh * kw]."""
+    i, j = (taps.reshape(-1) for taps in np.indices(layer.kernel_shape))
+    strides = layer.strides
+    if isinstance(layer, Deconv):  # its kernel runs backwards over the spread map, a step at a time
+        i, j, strides = i[::-1], j[::-1], (1, 1)
+    rows = row[:, None] * strides[0] + i * layer.dilations[0]
+    return np.asarray(rows * width + column[:, None] * strides[1] + j * layer.dilations[1])
 
 
 def second_moments(samples: np.ndarray) -> np.ndarray:

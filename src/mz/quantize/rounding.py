@@ -30,8 +30,21 @@ def factorize(moments: np.ndarray) -> Factor:
     diagonal = np.diagonal(moments, axis1=1, axis2=2)
     order = np.argsort(-diagonal, axis=1, kind="stable")
     group = np.arange(len(moments))[:, None]
-    ordered = damped(moments, _DAMPING)[group[:, :, None], order[:, :, None], order[:, None, :]]
-    return Factor(order, np.linalg.cholesky(np.linalg.inv(ordered)).transpose(0, 2, 1))
+    backwards = order[:, ::-1]
+    reversed_ = damped(moments, _DAMPING)[group[:, :, None], backwards[:, :, None], backwards[:, None, :]]
+    return Factor(order, _inverse_of_lower(np.linalg.cholesky(reversed_))[:, ::-1, ::-1])
+
+
+def _inverse_of_lower(lower: np.ndarray) -> np.ndarray:
+    """Of triangular matrices [G, K, K], by halves: a third of the work of one that does not know of the zeros."""
+    size = lower.shape[1]
+    if size <= _BLOCK:
+        return np.asarray(np.linalg.inv(lower))
+    half, found = size // 2, np.zeros_like(lower)
+    found[:, :half, :half] = first = _inverse_of_lower(lower[:, :half, :half])
+    found[:, half:, half:] = second = _inverse_of_lower(lower[:, half:, half:])
+    found[:, half:, :half] = -np.matmul(second, np.matmul(lower[:, half:, :half], first))
+    return found
 
 
 def round_second_order(rows: np.ndarray, scale: np.ndarray, factor: Factor, top: int) -> np.ndarray:

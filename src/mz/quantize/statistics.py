@@ -98,11 +98,14 @@ def image_bytes(graph: Graph) -> int:
 
 
 def in_chunks(batch: Mapping[str, np.ndarray], bytes_per_image: int) -> Iterator[dict[str, np.ndarray]]:
-    """The batch cut so that all tensors of the images in one piece (so many bytes an image) stay below 192 MiB."""
+    """The batch cut into even pieces, so that all tensors of the images in one (so many bytes an image) stay below
+    192 MiB.
+    """
     size = len(next(iter(batch.values())))
-    chunk = max(1, _TAPS_BYTES // max(bytes_per_image, 1))
-    for start in range(0, size, chunk):
-        yield {name: value[start : start + chunk] for name, value in batch.items()}
+    pieces = -(-size // max(1, _TAPS_BYTES // max(bytes_per_image, 1)))
+    for piece in range(pieces):
+        start, stop = piece * size // pieces, (piece + 1) * size // pieces
+        yield {name: value[start:stop] for name, value in batch.items()}
 
 
 def collect(
