@@ -11,8 +11,9 @@ from mz.quantize.histograms import BARS, histograms
 from mz.quantize.statistics import TensorStatistics
 
 
-@given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=200))
+@given(st.lists(st.floats(-1e4, 1e4, width=32, allow_subnormal=False), min_size=1, max_size=200))
 def test_bars_hold_every_value(values: list[float]) -> None:
+    """Numbers so small that float32 loses their digits may count as 0, on either side of it."""
     tensor = TensorStatistics()
     array = np.array(values, np.float32)
     tensor.update(array)

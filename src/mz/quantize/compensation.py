@@ -15,7 +15,8 @@ from functools import partial
 
 import numpy as np
 
-from mz.quantize.covariance import centred, correlation, damped, second_moments
+from mz.quantize.covariance import centred, second_moments
+from mz.quantize.ridge import halved, joined, moments_of
 from mz.threads import side_by_side
 
 RIDGES = (1.0, 0.1)
@@ -34,25 +35,17 @@ def compensated(
     what that is to give, but for a constant, float32 [G, P, O]. half: so many samples are of other images than the
     rest. A weight of zero stays zero, so that what pruning has taken out stays out.
     """
-    sizes = half, samples.shape[1] - half
-    if min(sizes) < 2:
+    if min(half, samples.shape[1] - half) < 2:
         return rows, second_moments(samples)
     errors = wanted - np.matmul(samples, rows.transpose(0, 2, 1).astype(np.float32))
     errors = _without_outliers(centred(errors))
-    halves = slice(0, half), slice(half, None)
-    moments = [second_moments(samples[:, part]) for part in halves]
-    crossed = [correlation(samples[:, part], errors[:, part]) for part in halves]
+    halves = halved(samples, errors, half)
     del errors
     present = (rows != 0).transpose(0, 2, 1)
 
-    def fit(moments: np.ndarray, crossed: np.ndarray, ridge: float) -> np.ndarray:
-        return np.asarray(np.linalg.solve(damped(moments, ridge), crossed) * present)
-
     def on_the_other(here: int, ridge: float) -> tuple[float, float]:
         """What the fit to one half explains of the error on the other, and the power that it adds there."""
-        found = fit(moments[here], crossed[here], ridge)
-        added = (found * np.matmul(moments[1 - here], found)).sum()
-        return float((found * crossed[1 - here]).sum()), float(added)
+        return halves[1 - here].judge(halves[here].fit(ridge) * present)
 
     most, best = 0.0, (0.0, 0.0)
     for ridge in RIDGES:
@@ -64,11 +57,11 @@ def compensated(
             most, best = gain, (share, ridge)
         if share < 0.5:
             break
-    whole = np.average(moments, axis=0, weights=sizes)
-    share, ridge = best
+    moments, (share, ridge) = moments_of(halves, samples), best
     if share:
-        rows = rows + share * fit(whole, np.average(crossed, axis=0, weights=sizes), ridge).transpose(0, 2, 1)
-    return rows, whole
+        change = joined(halves, samples, moments).fit(ridge) * present
+        rows = rows + share * change.transpose(0, 2, 1)
+    return rows, moments
 
 
 def _without_outliers(errors: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mz.quantize.covariance import damped
+from mz.quantize.products import product
 
 _DAMPING = 0.01
 _BLOCK = 64
@@ -32,18 +33,22 @@ def factorize(moments: np.ndarray) -> Factor:
     group = np.arange(len(moments))[:, None]
     backwards = order[:, ::-1]
     reversed_ = damped(moments, _DAMPING)[group[:, :, None], backwards[:, :, None], backwards[:, None, :]]
-    return Factor(order, _inverse_of_lower(np.linalg.cholesky(reversed_))[:, ::-1, ::-1])
+    return Factor(order, _inverse_root(reversed_)[:, ::-1, ::-1])
 
 
-def _inverse_of_lower(lower: np.ndarray) -> np.ndarray:
-    """Of triangular matrices [G, K, K], by halves: a third of the work of one that does not know of the zeros."""
-    size = lower.shape[1]
+def _inverse_root(matrix: np.ndarray) -> np.ndarray:
+    """The inverse of the lower triangular L with L L^T = `matrix` [G, K, K], by halves: products, which all processors
+    share, and no factor whose inverse would be needed next.
+    """
+    size = matrix.shape[1]
     if size <= _BLOCK:
-        return np.asarray(np.linalg.inv(lower))
-    half, found = size // 2, np.zeros_like(lower)
-    found[:, :half, :half] = first = _inverse_of_lower(lower[:, :half, :half])
-    found[:, half:, half:] = second = _inverse_of_lower(lower[:, half:, half:])
-    found[:, half:, :half] = -np.matmul(second, np.matmul(lower[:, half:, :half], first))
+        return np.asarray(np.linalg.inv(np.linalg.cholesky(matrix)))
+    half, found = size // 2, np.zeros_like(matrix)
+    found[:, :half, :half] = first = _inverse_root(matrix[:, :half, :half])
+    across = product(matrix[:, half:, :half], first.transpose(0, 2, 1))
+    rest = matrix[:, half:, half:] - product(across, across.transpose(0, 2, 1))
+    found[:, half:, half:] = second = _inverse_root(rest)
+    found[:, half:, :half] = -product(second, product(across, first))
     return found
 
 
@@ -68,7 +73,7 @@ def round_second_order(rows: np.ndarray, scale: np.ndarray, factor: Factor, top:
             error = (rest[:, :, k] - q[:, :, k]) / upper[:, k, k, None]
             rest[:, :, k + 1 : stop] -= error[:, :, None] * upper[:, None, k, k + 1 : stop]
             errors[:, :, k - start] = error
-        rest[:, :, stop:] -= np.matmul(errors, upper[:, start:stop, stop:])
+        rest[:, :, stop:] -= product(errors, upper[:, start:stop, stop:])
     restored = np.empty_like(q)
     np.put_along_axis(restored, np.broadcast_to(order[:, None, :], q.shape), q, axis=2)
     return restored.astype(np.int64)
