@@ -71,7 +71,9 @@ def quantize_network(
     give_back()
     if tried is None:
         recipe, tried = with_range_method(graph, params, recipe, images.sample, plan.refinements, progress)
+        give_back()
     statistics, sample = calibrate(graph, params, images, progress, note)
+    give_back()
     steps = [_ranges_step(recipe, tried, plan.refinements.rounding)]
     report: dict[str, Any] = {}
     for bits, share in ((4, plan.four_bit_share), (16, plan.sixteen_bit_share)):
