@@ -11,9 +11,8 @@ from mz.quantize.histograms import BARS, histograms
 from mz.quantize.statistics import TensorStatistics
 
 
-@given(st.lists(st.floats(-1e4, 1e4, width=32, allow_subnormal=False), min_size=1, max_size=200))
+@given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=200))
 def test_bars_hold_every_value(values: list[float]) -> None:
-    """Numbers so small that float32 loses their digits may count as 0, on either side of it."""
     tensor = TensorStatistics()
     array = np.array(values, np.float32)
     tensor.update(array)
@@ -21,7 +20,8 @@ def test_bars_hold_every_value(values: list[float]) -> None:
     assert 1 <= len(found["counts"]) <= BARS
     assert sum(found["counts"]) == array.size
     assert (found["low"], found["high"]) == (array.min(), array.max())
-    assert found["start"] <= found["low"]
+    # Numbers so small that float32 loses their digits may count as 0.
+    assert found["start"] <= found["low"] or -np.finfo(np.float32).tiny < found["low"] < 0 == found["start"]
     assert found["high"] <= found["start"] + found["width"] * len(found["counts"])
 
 
