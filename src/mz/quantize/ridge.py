@@ -67,14 +67,14 @@ def halved(samples: np.ndarray, errors: np.ndarray, half: int) -> list[Regressio
     samples: float32 [G, P, K]; errors: float32 [G, P, O].
     """
     parts = [(samples[:, part], errors[:, part]) for part in (slice(0, half), slice(half, None))]
-    if samples.shape[1] < 2 * samples.shape[2]:
-        return [BySamples(*part, second_moments(part[0].transpose(0, 2, 1))) for part in parts]
-    return [ByWeights(second_moments(x), correlation(x, e), x.shape[1]) for x, e in parts]
+    if _enough(samples):
+        return [ByWeights(second_moments(x), correlation(x, e), x.shape[1]) for x, e in parts]
+    return [BySamples(*part, second_moments(part[0].transpose(0, 2, 1))) for part in parts]
 
 
 def joined(halves: Sequence[Regression], samples: np.ndarray, moments: np.ndarray) -> Regression:
     """The regression on all `samples`, of which `halves` were made; moments: theirs, by `moments_of`."""
-    if all(isinstance(half, ByWeights) for half in halves):
+    if _enough(samples):
         return ByWeights(moments, _average(halves, "crossed"), samples.shape[1])
     errors = np.concatenate([half.errors for half in halves if isinstance(half, BySamples)], axis=1)
     if samples.shape[1] < samples.shape[2]:
@@ -84,8 +84,12 @@ def joined(halves: Sequence[Regression], samples: np.ndarray, moments: np.ndarra
 
 def moments_of(halves: Sequence[Regression], samples: np.ndarray) -> np.ndarray:
     """Second moments of all `samples`, of which `halves` were made: float64 [G, K, K]."""
-    known = all(isinstance(half, ByWeights) for half in halves)
-    return _average(halves, "moments") if known else second_moments(samples)
+    return _average(halves, "moments") if _enough(samples) else second_moments(samples)
+
+
+def _enough(samples: np.ndarray) -> bool:
+    """Whether a half of the samples is no less than there are weights, so that halves are `ByWeights`."""
+    return samples.shape[1] >= 2 * samples.shape[2]
 
 
 def _average(halves: Sequence[Regression], name: str) -> np.ndarray:
