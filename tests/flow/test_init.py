@@ -85,6 +85,18 @@ def test_what_the_user_says_is_not_assumed(tmp_path: Path) -> None:
     assert zoo.load_network(path).preprocessing.steps[0].fit == (12, 18)
 
 
+def test_a_shape_that_the_file_states_is_an_example(tmp_path: Path) -> None:
+    ckpt = save(tmp_path / "net.onnx", [10, 3, 32, 32])
+    model = onnx.load(ckpt)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [10, 7]))
+    onnx.save(model, ckpt)
+    with pytest.raises(UserError, match="fixed to batches of 10; give --input-shape"):
+        flow.parse(ModelRef(ckpt=ckpt))
+    archive = flow.parse(ModelRef(ckpt=ckpt, images=InputOptions(input_shape=(3, 16, 24))))
+    assert archive.graph.inputs[0].shape == (3, 16, 24)
+    assert archive.report["parse"]["parity_db"] > 110
+
+
 @pytest.mark.parametrize(
     ("shape", "wishes", "message"),
     [

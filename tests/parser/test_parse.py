@@ -181,6 +181,24 @@ def test_parity_sees_a_changed_weight(tmp_path: Path) -> None:
         require_parity(result, *runs)
 
 
+def test_parity_of_scores_that_are_nothing_but_rounding(tmp_path: Path) -> None:
+    nodes = [op("Conv", "x w b", "z"), op("Sigmoid", "z", "s"), op("Identity", "s")]
+    path = tmp_path / "scores.onnx"
+    onnx.save(network(nodes, {"x": X}, {"w": weights(4, 2, 3, 3), "b": np.full(4, -60, np.float32)}), path)
+    result = parse(path, name="scores")
+    assert result.scores == {"activation1": ("conv1", "z")}
+
+    def found(taps: list[str]) -> float:
+        original = OriginalSession(path, taps=taps and ["z"])
+        return parity_db(result, original.run, FloatSession(result.graph, result.params, taps).run)
+
+    assert found(["conv1"]) > 110
+    result.params["conv1"]["kernel"][0, 0, 0, 0] += 0.1
+    assert found(["conv1"]) < 80
+    result.params["conv1"]["bias"] += 60
+    assert found(["conv1"]) == found([]) < 0
+
+
 def test_signal_to_noise() -> None:
     one = np.ones(100)
     assert signal_to_noise_db(one, one) == 200

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,21 @@ if TYPE_CHECKING:
 
 
 class OriginalSession:
-    """The network of an ONNX file, or a model cut from one (`mz.parser.cut_model`)."""
+    """The network of an ONNX file, or a model cut from one (`mz.parser.cut_model`).
 
-    def __init__(self, source: Path | onnx.ModelProto, threads: int = 0) -> None:
+    taps: tensors wanted beside the outputs; name: what errors call the network.
+    """
+
+    def __init__(
+        self, source: Path | onnx.ModelProto, threads: int = 0, taps: Sequence[str] = (), name: str = ""
+    ) -> None:
         """Raises UserError where the file is unreadable or onnxruntime refuses it."""
         model = cut_model(source) if isinstance(source, Path) else source
-        self._name = str(source) if isinstance(source, Path) else model.graph.name
+        self._name = name or (str(source) if isinstance(source, Path) else model.graph.name)
+        given = {entry.name for entry in model.graph.output}
+        model.graph.output.extend(
+            _float_tensor(tensor) for tensor in dict.fromkeys(taps) if tensor not in given
+        )
         try:
             self._session = open_session(model, threads)
         except Exception as error:  # onnxruntime raises a family of its own, without a common base
@@ -51,6 +60,12 @@ class OriginalSession:
     def _refusal(self, error: Exception) -> UserError:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         return UserError(f"{self._name}: onnxruntime cannot run this network ({reason}); export it again")
+
+
+def _float_tensor(name: str) -> onnx.ValueInfoProto:
+    from onnx import TensorProto, helper
+
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

@@ -19,6 +19,7 @@ from mz.flow.options import ModelRef, Note, Progress, no_note, no_progress
 from mz.graph import Graph
 from mz.parser import ParseResult, cut_model, input_names
 from mz.parser import parse as parse_onnx
+from mz.parser.onnx_file import with_input_shapes
 from mz.parser.parity import require_parity
 
 DEFAULT_HW_ARCH = "mz8"
@@ -159,8 +160,13 @@ Runner = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 def _runners(
     result: ParseResult, path: Path, start: tuple[str, ...], end: tuple[str, ...]
 ) -> tuple[Runner, Runner]:
-    original = OriginalSession(cut_model(path, start, end) if start or end else path)
-    return original.run, FloatSession(result.graph, result.params).run
+    model = cut_model(path, start, end)
+    with_input_shapes(
+        model, {result.input_names[entry.name]: (1, *entry.shape) for entry in result.graph.inputs}
+    )
+    layers, tensors = zip(*result.scores.values(), strict=True) if result.scores else ((), ())
+    original = OriginalSession(model, taps=tensors, name=str(path))
+    return original.run, FloatSession(result.graph, result.params, taps=layers).run
 
 
 def _sha256(path: Path) -> str:

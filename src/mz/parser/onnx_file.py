@@ -112,6 +112,26 @@ def cut_model(path: Path, start_nodes: Sequence[str] = (), end_nodes: Sequence[s
     return cut
 
 
+def with_input_shapes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Gives the model's inputs these shapes, in place, and forgets those stated for other tensors.
+
+    An exporter's own are an example; the batch of ten at 32x32 that one file states says nothing about what it can do.
+    """
+    for info in model.graph.input:
+        if info.name in shapes:
+            _set_shape(info, shapes[info.name])
+    for info in model.graph.output:
+        info.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+
+
+def _set_shape(info: onnx.ValueInfoProto, shape: Sequence[int]) -> None:
+    tensor = info.type.tensor_type
+    tensor.ClearField("shape")
+    for size in shape:
+        tensor.shape.dim.add().dim_value = size
+
+
 def input_names(path: Path, start_nodes: Sequence[str] = ()) -> list[str]:
     """The network's inputs, or those that it has when it begins at `start_nodes`. Raises UserError as `cut_model`."""
     return [info.name for info in cut_model(path, start_nodes).graph.input]
@@ -158,7 +178,8 @@ def input_shapes_for_one_image(
             )
         if dims[0] != 1:
             raise UserError(
-                f"{path}: input {info.name!r} is fixed to batches of {dims[0]}; export it with batch 1 or open"
+                f"{path}: input {info.name!r} is fixed to batches of {dims[0]}; give --input-shape for one image,"
+                " or export it with batch 1 or open"
             )
         shapes[info.name] = tuple(dims)
     return shapes

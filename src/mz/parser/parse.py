@@ -10,15 +10,19 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mz.graph import Graph, Params
+from mz.graph import Activation, Graph, Input, Params, Softmax
 from mz.parser.conversion import convert
 from mz.parser.draft import Draft
 from mz.parser.naming import final_names
-from mz.parser.onnx_file import cut_model, input_shapes_for_one_image
+from mz.parser.onnx_file import cut_model, input_shapes_for_one_image, with_input_shapes
 from mz.parser.passes import PASSES
+
+if TYPE_CHECKING:
+    import onnx
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class ParseResult:
     """A parsed network.
 
     input_names, output_names: ONNX tensor by the name of the layer that stands for it.
+    scores: by output that is a sigmoid or a softmax, the layer that it reads and that layer's ONNX tensor.
     notes: what was fused, folded or left as it is, and why; one line each, beginning with the layer's name.
     host_reasons: why, by layer, for each that the host's part begins with of its own accord, in the order of layers.
     """
@@ -34,6 +39,7 @@ class ParseResult:
     params: Params
     input_names: dict[str, str]
     output_names: dict[str, str]
+    scores: dict[str, tuple[str, str]]
     notes: list[str]
     host_reasons: dict[str, str]
 
@@ -48,11 +54,12 @@ def parse(
 ) -> ParseResult:
     """The network of an ONNX file (opset 7 to 23), from `start_nodes` to `end_nodes` where these are given.
 
-    input_shapes: shapes, by ONNX input, where the file leaves more open than the batch axis.
+    input_shapes: shapes, by ONNX input, where the file leaves more open than the batch axis or states others.
     Raises UserError for an unreadable file, unknown node names, and, all in one message, unsupported operators.
     """
     model = cut_model(model_path, start_nodes, end_nodes)
     shapes = input_shapes_for_one_image(model, model_path, input_shapes)
+    with_input_shapes(model, shapes)
     draft = convert(model, shapes, str(model_path))
     for rewrite in PASSES:
         rewrite(draft)
@@ -67,14 +74,37 @@ def parse(
         ),
         outputs=tuple(names[output] for output in draft.outputs),
     )
+    output_names = dict(zip(graph.outputs, (info.name for info in model.graph.output), strict=True))
     return ParseResult(
         graph=graph,
         params={names[key]: _stored(arrays) for key, arrays in draft.params.items()},
         input_names=dict(zip((layer.name for layer in graph.inputs), shapes, strict=True)),
-        output_names=dict(zip(graph.outputs, (info.name for info in model.graph.output), strict=True)),
+        output_names=output_names,
+        scores=_scores(graph, output_names, model),
         notes=_notes(draft, names),
         host_reasons=_host_reasons(draft, names),
     )
+
+
+def _scores(
+    graph: Graph, output_names: Mapping[str, str], model: onnx.ModelProto
+) -> dict[str, tuple[str, str]]:
+    """What sigmoids and softmaxes at the end of the network read, in the graph and in its ONNX."""
+    made_by = {tensor: node for node in model.graph.node for tensor in node.output}
+    found = {}
+    for output, tensor in output_names.items():
+        layer, node = graph[output], made_by.get(tensor)
+        while node is not None and node.op_type == "Identity":
+            tensor = node.input[0]
+            node = made_by.get(tensor)
+        squashes = isinstance(layer, Softmax) or (
+            isinstance(layer, Activation) and layer.function == "sigmoid"
+        )
+        if not squashes or isinstance(graph[layer.inputs[0]], Input):
+            continue
+        if node is not None and node.op_type in ("Sigmoid", "Softmax"):
+            found[output] = (layer.inputs[0], node.input[0])
+    return found
 
 
 def _stored(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
