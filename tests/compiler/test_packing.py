@@ -41,7 +41,7 @@ def test_bytes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="2 bytes cannot hold 5 values"):
         unpack_array(b"ab", "int4", (5,))
     with pytest.raises(ValueError):
-        unpack({}, {"format": 2, "bytes": 0, "layers": []})
+        unpack({}, {"format": 1, "bytes": 0, "layers": []})
 
 
 @given(st.one_of(*CASES.values()))

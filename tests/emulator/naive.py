@@ -228,11 +228,15 @@ def activation(layer, x: Tensor, params, qx, qy) -> Tensor:
     out = {}
     for index in indices(layer.shape):
         constants = layer.constants
+        own = {name: float(array[index[0] if len(array) > 1 else 0]) for name, array in params.items()}
         if layer.function.endswith("prelu"):
-            own = [params[name] for name in ("slope", "factor", "offset") if name in params]
-            constants = [float(array[index[0] if len(array) > 1 else 0]) for array in own]
+            constants = [own[name] for name in ("slope", "factor", "offset") if name in own]
         real = float(qx.scale) * (x[index] - qx.zero_point)
-        steps = FUNCTIONS[layer.function](real, *constants) / float(qy.scale)
+        if layer.scaled:
+            value = own["gain"] * FUNCTIONS[layer.function](own["factor"] * real, *constants)
+        else:
+            value = FUNCTIONS[layer.function](real, *constants)
+        steps = value / float(qy.scale)
         out[index] = int(clamp(rne(steps) + qy.zero_point, 0, 2**qy.bits - 1))
     return out
 

@@ -36,7 +36,7 @@ from mz.graph import (
     Transpose,
     WeightQuant,
 )
-from mz.graph.functions import ARRAYS, BY_CHANNEL
+from mz.graph.functions import ARRAYS, BY_CHANNEL, SCALING
 
 
 @dataclass(frozen=True)
@@ -298,11 +298,19 @@ def activations(draw) -> Case:
     y = draw(tensors(float(x.scale) if same else None))
     if function == "clip" and same:
         y = TensorQuant(x.scale, min(x.zero_point, y.q_max), y.bits)
-    layer = Activation(name="y", inputs=("x",), shape=shape, function=function, constants=constants)
+    scaled = function not in BY_CHANNEL and draw(st.booleans())
+    layer = Activation(
+        name="y", inputs=("x",), shape=shape, function=function, constants=constants, scaled=scaled
+    )
     params: Params = {}
-    if function in BY_CHANNEL:
+    if function in BY_CHANNEL or scaled:
         channels, rng = draw(st.sampled_from([1, shape[0]])), np.random.default_rng(draw(SEEDS))
-        params["y"] = {name: rng.normal(0, 0.5, channels).astype(np.float32) for name in ARRAYS[function]}
+        powers = np.exp2(rng.integers(-4, 5, (2, channels))).astype(np.float32)
+        params["y"] = (
+            dict(zip(SCALING, powers, strict=True))
+            if scaled
+            else {name: rng.normal(0, 0.5, channels).astype(np.float32) for name in ARRAYS[function]}
+        )
     return draw(finish(layer, {"x": (x, shape)}, Quantization({"y": y}), params))
 
 

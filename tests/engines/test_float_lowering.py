@@ -52,19 +52,21 @@ def test_every_layer_kind_is_lowered(kind) -> None:
     assert kind in LOWERINGS, f"layer kind {kind!r} has no float lowering: see docs/adding-a-layer.md"
 
 
-@pytest.mark.parametrize("function", [*functions.FUNCTIONS, *functions.BY_CHANNEL])
-def test_every_function_is_lowered(function) -> None:
+@pytest.mark.parametrize(
+    ("function", "scaled"),
+    [(name, False) for name in functions.ARRAYS]
+    + [(n, s) for n in functions.FUNCTIONS for s in (False, True)],
+)
+def test_every_function_is_lowered(function, scaled) -> None:
     constants = {"clip": (-0.5, 0.8), "hard_sigmoid": (0.3, 0.4), "celu": (0.7,), "selu": (1.5, 1.1)}
     constants |= {"leaky_relu": (0.2,), "elu": (0.6,), "power": (1.5, 0.25)}
     x = array(2, *MAP) * 3
-    params = {name: array(3) for name in functions.ARRAYS.get(function, ())}
-    layer = Activation(
-        name="y", inputs=("a",), shape=MAP, function=function, constants=constants.get(function, ())
-    )
+    names = functions.SCALING if scaled else functions.ARRAYS.get(function, ())
+    params = {name: array(3) for name in names}
+    own = constants.get(function, ())
+    layer = Activation(name="y", inputs=("a",), shape=MAP, function=function, constants=own, scaled=scaled)
     found = run_layer(layer, params, x)
-    expected = functions.apply(
-        function, x, constants.get(function, ()), functions.along_channels(function, params, 2)
-    )
+    expected = functions.apply(function, x, own, functions.along_channels(params, 2))
     np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
 
 

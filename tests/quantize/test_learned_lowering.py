@@ -13,7 +13,7 @@ from mz.emulator import NumpySession
 from mz.engines.float_ort import FloatSession
 from mz.flow.options import ModelRef, OptimizeOptions
 from mz.graph import Activation, Graph, Input, Precision, Quantization, TensorQuant
-from mz.graph.functions import ARRAYS, BY_CHANNEL, FUNCTIONS, along_channels
+from mz.graph.functions import ARRAYS, BY_CHANNEL, FUNCTIONS, SCALING, along_channels
 from mz.quantize import Recipe, collect, quantize
 
 torch = pytest.importorskip("torch")
@@ -116,13 +116,16 @@ def test_requantization_passes_the_gradient_of_its_clip() -> None:
         np.testing.assert_allclose(found.numpy(), wanted.numpy(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("function", [*FUNCTIONS, *BY_CHANNEL])
-def test_the_slopes_of_tables_are_those_of_the_function(function: str) -> None:
+def test_the_slopes_of_tables_are_those_of_the_function(function: str, scaled: bool) -> None:
     """f(s_x h) / s_y, moved a little in h, s_x and s_y, wherever it is neither clipped nor bent."""
-    layer = Activation(name="y", inputs=("x",), shape=(2, 3), function=function)
+    scaled = scaled and function in FUNCTIONS
+    layer = Activation(name="y", inputs=("x",), shape=(2, 3), function=function, scaled=scaled)
     x, y = TensorQuant(np.float32(0.03), 100, 8), TensorQuant(np.float32(0.05), 60, 8)
-    own = {"slope": [0.1, -0.3], "factor": [0.8, -1.5], "offset": [0.2, -0.1]}
-    params = {"y": {name: np.array(own[name], np.float32) for name in ARRAYS.get(function, ())}}
+    own = {"slope": [0.1, -0.3], "factor": [0.8, -1.5], "offset": [0.2, -0.1], "gain": [1.3, 0.7]}
+    names = SCALING if scaled else ARRAYS.get(function, ())
+    params = {"y": {name: np.array(own[name], np.float32) for name in names}}
     graph = Graph("one", (Input(name="x", inputs=(), shape=(2, 3)), layer), ("y",))
     integers = lowering.constant(graph, params, Quantization({"x": x, "y": y}), torch.float64)
     scales = {name: scale.requires_grad_() for name, scale in integers.scales.items()}
@@ -130,7 +133,7 @@ def test_the_slopes_of_tables_are_those_of_the_function(function: str) -> None:
     found = torch.autograd.grad(
         lowering.run(integers, [layer], {"x": h}, ["y"])["y"].sum(), (h, scales["x"], scales["y"])
     )
-    arrays = along_channels(function, params["y"], 1)
+    arrays = along_channels(params["y"], 1)
 
     def value(steps: np.ndarray, scale_x: float, scale_y: float) -> np.ndarray:
         with np.errstate(divide="ignore", over="ignore"):

@@ -22,7 +22,7 @@ from mz.graph import (
     Shape,
     Weighted,
 )
-from mz.graph.functions import ARRAYS
+from mz.graph.functions import ARRAYS, SCALING
 from mz.graph.quantization import BITS
 
 STATES = ("parsed", "fp_optimized", "quantized", "compiled")
@@ -74,7 +74,8 @@ def param_shapes(graph: Graph, layer: Layer) -> dict[str, Shape]:
         bounds = dict.fromkeys(("clip_low", "clip_high"), channels) if layer.clip_by_channel else {}
         return {"kernel": kernel_shape(graph, layer), "bias": channels} | bounds
     if isinstance(layer, Activation):
-        return dict.fromkeys(ARRAYS.get(layer.function, ()), (layer.shape[0],))
+        names = SCALING if layer.scaled else ARRAYS.get(layer.function, ())
+        return dict.fromkeys(names, (layer.shape[0],))
     if isinstance(layer, HostOp):
         return {f"input{place}": shape for place, shape in layer.constants}
     return {}

@@ -17,7 +17,7 @@ from mz.emulator import Constants, layer_constants
 from mz.emulator.constants import BilinearConstants, LinearConstants, NearestConstants, TableConstants
 from mz.graph import Graph, Input, Params, Quantization
 
-FORMAT = 1
+FORMAT = 2
 ALIGNMENT = 16
 
 
@@ -115,6 +115,8 @@ def _arrays(
     if isinstance(constants, TableConstants):
         narrow = np.uint8 if output_bits <= 8 else np.uint16
         yield "table", constants.table.astype(narrow), np.dtype(narrow).itemsize * 8
+        if constants.choice is not None:
+            yield "choice", constants.choice.astype(np.uint16), 16
     if isinstance(constants, NearestConstants):
         yield "rows", constants.rows.astype(np.uint16), 16
         yield "columns", constants.columns.astype(np.uint16), 16
@@ -134,5 +136,5 @@ def _numbers(constants: Any) -> Iterator[tuple[str, int]]:
         value = getattr(constants, field.name)
         if dataclasses.is_dataclass(value):
             yield from _numbers(value)
-        elif not isinstance(value, np.ndarray | np.generic):
+        elif isinstance(value, int):
             yield field.name, int(value)

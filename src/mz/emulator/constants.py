@@ -87,9 +87,19 @@ class ProductConstants:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TableConstants:
-    """An activation function: table uint16 [1 or C, 2^input bits], indexed by channel (or by 0) and integer."""
+    """An activation function: table uint16 [K, 2^input bits], each row once.
+
+    choice: the row of each channel, int64 [C]; None where all channels have one. scaling: the layer's `factor` and
+    `gain`, float32 [C]; None where it is not scaled.
+    """
 
     table: np.ndarray
+    choice: np.ndarray | None = None
+    scaling: tuple[np.ndarray, np.ndarray] | None = None
+
+    def by_channel(self) -> np.ndarray:
+        """The table of every channel, [C, 2^input bits], or [1, ...] where all have one."""
+        return self.table if self.choice is None else self.table[self.choice]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -245,11 +255,13 @@ def is_wide(layer: Layer, quantization: Quantization) -> bool:
 def _table(layer: Activation, params: Params, quantization: Quantization) -> TableConstants:
     x, y = quantization.tensors[layer.inputs[0]], quantization.tensors[layer.name]
     real = float(x.scale) * (np.arange(1 << x.bits, dtype=np.float64)[None, :] - x.zero_point)
-    arrays = along_channels(layer.function, params.get(layer.name, {}), 1)
+    arrays = along_channels(params.get(layer.name, {}), 1)
     with np.errstate(over="ignore"):  # infinity saturates like any large value
         value = apply(layer.function, real, layer.constants, arrays)
         table = np.clip(np.rint(value / float(y.scale)) + y.zero_point, 0, y.q_max)
-    return TableConstants(table.astype(np.uint16))
+    rows, choice = np.unique(table.astype(np.uint16), axis=0, return_inverse=True)
+    scaling = (params[layer.name]["factor"], params[layer.name]["gain"]) if layer.scaled else None
+    return TableConstants(rows, choice.reshape(-1) if len(rows) > 1 else None, scaling)
 
 
 def _resize(graph: Graph, layer: Resize, quantization: Quantization) -> NearestConstants | BilinearConstants:

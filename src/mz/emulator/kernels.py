@@ -103,8 +103,9 @@ def multiply(layer: Layer, c: ProductConstants, a: Array, b: Array) -> Array:
 
 
 def table(layer: Layer, c: TableConstants, x: Array) -> Array:
-    channel = np.arange(c.table.shape[0]).reshape(-1, *(1,) * (x.ndim - 2))
-    return c.table[channel, x].astype(np.int32) if len(c.table) > 1 else c.table[0][x].astype(np.int32)
+    if c.choice is None:
+        return c.table[0][x].astype(np.int32)
+    return c.table[c.choice.reshape(-1, *(1,) * (x.ndim - 2)), x].astype(np.int32)
 
 
 def resize(layer: Layer, c: NearestConstants | BilinearConstants, x: Array) -> Array:

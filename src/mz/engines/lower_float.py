@@ -36,7 +36,7 @@ from mz.graph import (
     Transpose,
     Weighted,
 )
-from mz.graph.functions import ARRAYS, BY_CHANNEL
+from mz.graph.functions import BY_CHANNEL
 
 if TYPE_CHECKING:
     import onnx
@@ -234,30 +234,41 @@ def _softmax(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[
 def _activation(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[tuple[int, ...]]) -> None:
     assert isinstance(layer, Activation)
     (x,) = layer.inputs
+    axes = (1,) * (len(layer.shape) - 1)
+    arrays = {
+        name: writer.constant(array.reshape(-1, *axes), f"{layer.name}/{name}")
+        for name, array in params.items()
+    }
     if layer.function in BY_CHANNEL:
-        axes = (1,) * (len(layer.shape) - 1)
-        arrays = {
-            name: writer.constant(params[name].reshape(-1, *axes), f"{layer.name}/{name}")
-            for name in ARRAYS[layer.function]
-        }
         if layer.function == "affine_prelu":
             x = writer.node("Mul", [x, arrays["factor"]], f"{layer.name}/scaled")
             x = writer.node("Add", [x, arrays["offset"]], f"{layer.name}/shifted")
         writer.node("PRelu", [x, arrays["slope"]], layer.name)
-    elif layer.function == "clip":
+    elif layer.scaled:
+        x = writer.node("Mul", [x, arrays["factor"]], f"{layer.name}/scaled")
+        made = f"{layer.name}/function"
+        _function(writer, layer, x, made)
+        writer.name_output(made)
+        writer.node("Mul", [made, arrays["gain"]], layer.name)
+    else:
+        _function(writer, layer, x, layer.name)
+
+
+def _function(writer: OnnxWriter, layer: Activation, x: str, name: str) -> None:
+    if layer.function == "clip":
         low, high = (*layer.constants, math.inf)[:2] if layer.constants else (-math.inf, math.inf)
         if math.isfinite(low) or math.isfinite(high):
-            _clipped(writer, x, layer.name, (low, high))
+            _clipped(writer, x, name, (low, high))
         else:
-            writer.node("Identity", [x], layer.name)
+            writer.node("Identity", [x], name)
     elif layer.function in _OPERATORS:
         operator, attributes = _OPERATORS[layer.function]
         given = dict(zip(attributes, layer.constants, strict=False))
-        writer.node(operator, [x], layer.name, **given)
+        writer.node(operator, [x], name, **given)
     elif layer.function == "power":
-        _power(writer, x, layer.name, *layer.constants)
+        _power(writer, x, name, *layer.constants)
     else:
-        _WRITTEN_OUT[layer.function](writer, x, layer.name)
+        _WRITTEN_OUT[layer.function](writer, x, name)
 
 
 def _power(writer: OnnxWriter, x: str, name: str, exponent: float = 1.0, offset: float = 0.0) -> None:

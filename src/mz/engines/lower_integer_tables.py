@@ -19,32 +19,34 @@ Array = np.ndarray
 
 def lower_table(t: Tensors, layer: Activation, c: TableConstants) -> str:
     x, y = t.quantization.tensors[layer.inputs[0]], t.quantization.tensors[layer.name]
-    if x.bits <= 8 and y.bits <= 8 and len(c.table) == 1:
-        table = c.table[0]
-        low, high = int(table.min()), int(table.max())
-        if np.array_equal(table, np.clip(np.arange(len(table)), low, high)):
+    if x.bits <= 8 and y.bits <= 8:
+        low, high = int(c.table.min()), int(c.table.max())
+        if np.array_equal(c.table, np.clip(np.arange(c.table.shape[1]), low, high)[None]):
             return t.clip(t[layer.inputs[0]], layer, low, high)
-        if t.kernels.float_table and layer.function in _BOUNDS and float_form_is_exact(layer, x, y, table):
-            return _float_form(t, layer, x, y)
+        if t.kernels.float_table and layer.function in _BOUNDS and float_form_is_exact(layer, x, y, c):
+            return _float_form(t, layer, c, x, y)
     return _gather(t, layer, c, y)
 
 
 def _gather(t: Tensors, layer: Activation, c: TableConstants, y: TensorQuant) -> str:
     w = t.writer
     index = w.node("Cast", [t[layer.inputs[0]]], f"{layer.name}_index", to=t.INT32)
-    if len(c.table) > 1:
-        offsets = np.arange(len(c.table), dtype=np.int32) * c.table.shape[1]
+    if c.choice is not None:
+        offsets = (c.choice * c.table.shape[1]).astype(np.int32)
         offsets = offsets.reshape(-1, *(1,) * (len(layer.shape) - 1))
         index = w.node("Add", [index, w.constant(offsets, f"{layer.name}_offsets")], f"{layer.name}_index")
     table = c.table.reshape(-1).astype(np.uint8 if y.bits <= 8 else np.float32)
     return w.node("Gather", [w.constant(table, f"{layer.name}_table"), index], f"{layer.name}_q")
 
 
-def _float_form(t: Tensors, layer: Activation, x: TensorQuant, y: TensorQuant) -> str:
+def _float_form(t: Tensors, layer: Activation, c: TableConstants, x: TensorQuant, y: TensorQuant) -> str:
     w, name = t.writer, layer.name
-    scales = (w.constant(np.float32(q.scale), f"{name}_scale") for q in (x, y))
-    scale_x, scale_y = scales
+    scale_x, scale_y = (w.constant(np.float32(q.scale), f"{name}_scale") for q in (x, y))
     v = w.node("DequantizeLinear", [t[layer.inputs[0]], scale_x, t.u8(x.zero_point)], f"{name}_x")
+    axes = (1,) * (len(layer.shape) - 1)
+    factor, gain = (array.reshape(-1, *axes) for array in c.scaling) if c.scaling else (None, None)
+    if factor is not None:
+        v = w.node("Mul", [v, w.constant(factor, f"{name}_factor")], f"{name}_scaled")
     if layer.function == "leaky_relu":
         real = w.node("LeakyRelu", [v], f"{name}_y", alpha=layer.constants[0])
     else:
@@ -52,16 +54,21 @@ def _float_form(t: Tensors, layer: Activation, x: TensorQuant, y: TensorQuant) -
         real = w.node("HardSigmoid", [v], f"{name}_gate", alpha=alpha, beta=beta)
         if layer.function == "hard_swish":
             real = w.node("Mul", [v, real], f"{name}_y")
+    if gain is not None:
+        real = w.node("Mul", [real, w.constant(gain, f"{name}_gain")], f"{name}_rescaled")
     out = w.node("QuantizeLinear", [real, scale_y, t.u8(y.zero_point)], f"{name}_q")
     return t.clip(out, layer, 0, y.q_max)
 
 
-def float_form_is_exact(layer: Activation, x: TensorQuant, y: TensorQuant, table: Array) -> bool:
+def float_form_is_exact(layer: Activation, x: TensorQuant, y: TensorQuant, c: TableConstants) -> bool:
     """Whether every value that the float form can take, for each input integer, quantizes to the table's integer."""
-    v = x.dequantize(np.arange(1 << x.bits))
+    v = x.dequantize(np.arange(1 << x.bits))[None]
+    factor, gain = (array[:, None] for array in c.scaling or (np.ones(1, np.float32),) * 2)
     return all(
-        np.array_equal(np.clip(np.rint(real / np.float32(y.scale)) + y.zero_point, 0, y.q_max), table)
-        for real in _BOUNDS[layer.function](layer, v)
+        np.array_equal(
+            np.clip(np.rint(real * gain / np.float32(y.scale)) + y.zero_point, 0, y.q_max), c.by_channel()
+        )
+        for real in _BOUNDS[layer.function](layer, v * factor)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from mz.errors import UserError
 from mz.flow.options import Note, Progress, no_note
 from mz.flow.statistics_cache import load, save, statistics_path
 from mz.graph import Graph, Params
-from mz.quantize import Statistics, collect, image_bytes, image_count
+from mz.quantize import Gatherer, Statistics, collect, image_bytes, image_count, scaled_ends
 
 Images = dict[str, np.ndarray]
 """float32 [N, *shape] by Input layer."""
@@ -99,7 +99,6 @@ def calibrate(
 def _calibration_pass(
     graph: Graph, params: Params, images: CalibrationSet, progress: Progress
 ) -> tuple[Statistics, Images]:
-    session = tapped_session(graph, params)
     total = len(images.dataset)
     wanted = image_count(graph, total, four_bit=True)
     places = np.arange(wanted) * total // wanted
@@ -115,8 +114,19 @@ def _calibration_pass(
                 advance(len(batch))
                 start = stop
 
-    statistics = collect(session, batches(), image_bytes(graph))
+    statistics = statistics_of(graph, params, batches())
     return statistics, {images.feed: np.concatenate(kept)}
+
+
+def statistics_of(
+    graph: Graph,
+    params: Params,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    gatherers: Sequence[Gatherer] = (),
+) -> Statistics:
+    """Statistics of every accelerator tensor in one pass of the float network (`mz.quantize.collect`)."""
+    session, ends = tapped_session(graph, params), scaled_ends(graph, params)
+    return collect(session, batches, image_bytes(graph), gatherers, ends)
 
 
 def some(images: Mapping[str, np.ndarray], count: int) -> Images:

@@ -12,9 +12,9 @@ import numpy as np
 
 from mz.engines.float_ort import tapped_session
 from mz.engines.memory import give_back
-from mz.flow.calibration import halves, some
+from mz.flow.calibration import halves, some, statistics_of
 from mz.flow.options import Progress, Step
-from mz.graph import Graph, Params, Quantization
+from mz.graph import Activation, Graph, Params, Quantization
 from mz.optimize import MAX_SCALE, METHODS, PeakGatherer, Peaks, absorb_bias, equalize, pools_to_convolutions
 from mz.quantize import (
     ActivationRange,
@@ -22,10 +22,9 @@ from mz.quantize import (
     Refinements,
     Statistics,
     Trial,
-    collect,
-    image_bytes,
     refine,
 )
+from mz.quantize.groups import scale_groups
 from mz.quantize.range_choice import MARGIN_DB as RANGES_MARGIN_DB
 from mz.script import Equalization
 
@@ -67,7 +66,7 @@ class _Fold:
 
     def changed(self, change: Change) -> Calibrated:
         graph, params, _ = change(self.peaks)
-        return graph, params, collect(tapped_session(graph, params), [self.seen], image_bytes(graph))
+        return graph, params, statistics_of(graph, params, [self.seen])
 
     def roughly(self, network: Calibrated, recipe: Recipe) -> float:
         """Mean SNR of a few of the other half's images in dB, nothing refined: what is far off stands out on any."""
@@ -101,7 +100,7 @@ def _fold(
     graph: Graph, params: Params, seen: Mapping[str, np.ndarray], unseen: Mapping[str, np.ndarray]
 ) -> _Fold:
     gatherer = PeakGatherer(graph)
-    statistics = collect(tapped_session(graph, params), [seen], image_bytes(graph), [gatherer])
+    statistics = statistics_of(graph, params, [seen], [gatherer])
     trial = Trial(graph, params, some(unseen, JUDGED_IMAGES))
     return _Fold((graph, params, statistics), seen, gatherer.peaks, trial)
 
@@ -137,6 +136,20 @@ def _equal(one: Params, other: Params) -> bool:
     )
 
 
+def scalable_functions(graph: Graph, recipe: Recipe) -> list[str]:
+    """Activation functions of 8-bit tensors, whose tables may differ by channel: at 16 bits each is 128 KiB."""
+    bits = {
+        name: max(recipe.precision_of(member).activation_bits for member in group)
+        for group in scale_groups(graph)
+        for name in group
+    }
+    return [
+        layer.name
+        for layer in graph.layers
+        if isinstance(layer, Activation) and not layer.host and bits[layer.inputs[0]] <= 8
+    ]
+
+
 def run_equalization(
     graph: Graph,
     params: Params,
@@ -162,6 +175,7 @@ def run_equalization(
         "layers": asked.layers,
         "keep": keep,
         "max_scale": asked.max_scale or MAX_SCALE,
+        "scalable": scalable_functions(graph, recipe),
     }
     step = partial(Step, "equalization", True, optional=asked.policy == "allowed")
     recipe, rough = _with_ranges(recipe, trials[0])

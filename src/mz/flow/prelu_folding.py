@@ -10,13 +10,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mz.engines.float_ort import tapped_session
 from mz.engines.memory import give_back
-from mz.flow.calibration import halves
+from mz.flow.calibration import halves, statistics_of
 from mz.flow.equalize import judged
 from mz.flow.options import Progress
 from mz.graph import Graph, Params
-from mz.quantize import ActivationRange, Recipe, Refinements, Trial, collect, image_bytes
+from mz.quantize import ActivationRange, Recipe, Refinements, Trial
 
 IMAGES = 32
 """On so many ranges and weights are found, and so many others judge."""
@@ -42,7 +41,7 @@ def as_layers_and_folded(
     with progress("normalizations", 2, "trials") as advance:
         for graph, params, recipe in (layers, folded):
             recipe = dataclasses.replace(recipe, activation_range=ranges)
-            statistics = collect(tapped_session(graph, params), [seen], image_bytes(graph))
+            statistics = statistics_of(graph, params, [seen])
             found.append(judged(trial, (graph, params, statistics), recipe, seen, refinements))
             give_back()
             advance(1)

@@ -6,9 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mz.engines.float_ort import tapped_session
 from mz.engines.memory import give_back
-from mz.flow.calibration import Images, halves, some
+from mz.flow.calibration import Images, halves, some, statistics_of
 from mz.flow.equalize import AS_ROUNDED, judged
 from mz.flow.options import Progress
 from mz.graph import Graph, Params
@@ -19,9 +18,7 @@ from mz.quantize import (
     Refinements,
     Trial,
     best_method,
-    collect,
     contenders,
-    image_bytes,
     output_noise_by_method,
     refined_best,
 )
@@ -57,7 +54,7 @@ def with_range_method(
     if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
         return recipe, RangeTrials()
     seen, unseen = halves(sample(2 * IMAGES), IMAGES, JUDGED_IMAGES)
-    statistics = collect(tapped_session(graph, params), [seen], image_bytes(graph))
+    statistics = statistics_of(graph, params, [seen])
     calibrated = graph, params, statistics
     if refinements == AS_ROUNDED:
         rounded = output_noise_by_method(Trial(graph, params, unseen), *calibrated, recipe)

@@ -110,11 +110,13 @@ ARRAYS: dict[str, tuple[str, ...]] = {"prelu": ("slope",), "affine_prelu": ("fac
 """What those take beside x, by the names that `Params` holds them under."""
 
 
-def along_channels(function: str, params: Mapping[str, Array], axes: int) -> dict[str, Array]:
-    """The function's arrays [C], float64 with `axes` axes behind the channels'; none for one that is alike for all."""
-    return {
-        name: params[name].astype(np.float64).reshape(-1, *(1,) * axes) for name in ARRAYS.get(function, ())
-    }
+SCALING = ("factor", "gain")
+"""What every other function takes beside x where it is scaled: gain f(factor x)."""
+
+
+def along_channels(params: Mapping[str, Array], axes: int) -> dict[str, Array]:
+    """An activation's arrays [C], float64 with `axes` axes behind the channels'; none for one that is alike for all."""
+    return {name: array.astype(np.float64).reshape(-1, *(1,) * axes) for name, array in params.items()}
 
 
 def apply(
@@ -123,11 +125,13 @@ def apply(
     constants: tuple[float, ...] = (),
     arrays: Mapping[str, Array] | None = None,
 ) -> Array:
-    """`function` over `x` in float64. arrays: of a function BY_CHANNEL, broadcasting to x (`along_channels`).
+    """`function` over `x` in float64. arrays: where it differs by channel, broadcasting to x (`along_channels`).
 
     Raises KeyError for a function that is in neither table.
     """
     x = np.asarray(x, np.float64)
     if function in BY_CHANNEL:
         return np.asarray(BY_CHANNEL[function](x, **(arrays or {})), np.float64)
-    return np.asarray(FUNCTIONS[function](x, *constants), np.float64)
+    if not arrays:
+        return np.asarray(FUNCTIONS[function](x, *constants), np.float64)
+    return np.asarray(arrays["gain"] * FUNCTIONS[function](arrays["factor"] * x, *constants), np.float64)

@@ -104,8 +104,9 @@ class Activation(Layer):
     """An element-wise function, in integers a table.
 
     function: a name of `mz.graph.functions`; constants: its parameters in that function's order.
+    scaled: a pass scaled the channels on either side, so that the layer is `gain f(factor x)`.
     Params where it differs from channel to channel: `slope` [C] float32 for `prelu`; `factor` and `offset` [C] beside
-    it for `affine_prelu`, the PReLU of `factor x + offset`.
+    it for `affine_prelu`, the PReLU of `factor x + offset`; `factor` and `gain` [C] where the layer is scaled.
     """
 
     kind: ClassVar[str] = "activation"
@@ -113,6 +114,7 @@ class Activation(Layer):
 
     function: str
     constants: tuple[float, ...] = ()
+    scaled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,10 +101,7 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _activation(layer: Activation, params: Params, x: Interval) -> Interval:
     x = compact(x[0]), compact(x[1])
-    function, arrays = (
-        layer.function,
-        along_channels(layer.function, params.get(layer.name, {}), x[0].ndim - 1),
-    )
+    function, arrays = layer.function, along_channels(params.get(layer.name, {}), x[0].ndim - 1)
     if function == "affine_prelu":
         factor, offset = arrays.pop("factor"), arrays.pop("offset")
         ends = [_product(factor, end) + offset for end in x]

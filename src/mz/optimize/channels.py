@@ -7,6 +7,7 @@ values unite classes or begin new ones.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,14 +68,15 @@ class Channels:
         return _channel_axis(layer, self.classes[layer.inputs[0]])
 
 
-def channel_classes(graph: Graph, purpose: Purpose) -> Channels:
+def channel_classes(graph: Graph, purpose: Purpose, scalable: Collection[str] = ()) -> Channels:
     """Partitions the channels of all accelerator tensors.
 
     purpose `scale`: two channels share a class if multiplying one by a positive number asks the same of the other for
     the network's function to stay; depthwise layers have classes of their own on either side, since their kernels can
-    take up a ratio. `removal`: two share a class if removing one removes the other.
+    take up a ratio, and so do activation functions, which are fixed on both sides unless `scalable`. `removal`: two
+    share a class if removing one removes the other.
     """
-    walk = _Walk(graph, purpose)
+    walk = _Walk(graph, purpose, scalable)
     for layer in graph.layers:
         if not layer.host:
             walk.visit(layer)
@@ -91,8 +93,8 @@ def _channel_axis(layer: Layer, classes: np.ndarray) -> np.ndarray:
 class _Walk:
     """Union-find over class numbers, and the classes of every tensor seen so far."""
 
-    def __init__(self, graph: Graph, purpose: Purpose) -> None:
-        self.graph, self.purpose = graph, purpose
+    def __init__(self, graph: Graph, purpose: Purpose, scalable: Collection[str]) -> None:
+        self.graph, self.purpose, self.scalable = graph, purpose, scalable
         self.classes: dict[str, np.ndarray] = {}
         self.parent: list[int] = []
         self.is_fixed: set[int] = set()
@@ -131,11 +133,7 @@ class _Walk:
         if isinstance(layer, Weighted):
             return self.weighted(layer, inputs[0])
         if isinstance(layer, Activation):
-            if self.purpose == "scale" and layer.function not in HOMOGENEOUS:
-                self.fix(inputs[0])
-            if layer.function in BY_CHANNEL and inputs[0].ndim == 3:
-                return self.map(inputs[0])
-            return inputs[0]
+            return self.activation(layer, inputs[0])
         if isinstance(layer, Add | Sub):
             self.unite(*inputs)
             if layer.clip[1] < np.inf or layer.clip[0] not in (0.0, -np.inf):
@@ -162,6 +160,21 @@ class _Walk:
                 if step != 1 and x.strides[axis] != 0:
                     first = np.arange(x.shape[axis]) // step * step
                     self.unite(x, x.take(first, axis=axis))
+
+    def activation(self, layer: Activation, x: np.ndarray) -> np.ndarray:
+        """A table that may differ by channel takes up a ratio of what comes in to what goes out."""
+        if self.purpose == "scale" and layer.function not in HOMOGENEOUS:
+            if x.ndim != 3:
+                self.fix(x)
+                return x
+            by_channel, out = self.map(x), self.new(layer.shape[0])
+            if layer.name not in self.scalable:
+                self.fix(by_channel)
+                self.fix(out)
+            return out[:, None, None]
+        if layer.function in BY_CHANNEL and x.ndim == 3:
+            return self.map(x)
+        return x
 
     def weighted(self, layer: Weighted, x: np.ndarray) -> np.ndarray:
         if isinstance(layer, Dense):

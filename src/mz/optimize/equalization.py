@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from mz.graph import Graph, Params, Weighted
+from mz.graph import Activation, Graph, Params, Weighted
 from mz.optimize.channels import Channels, channel_classes
 from mz.optimize.peaks import Peaks
 from mz.optimize.rescaling import by_channel, is_bounded, rescale
 from mz.quantize.groups import scale_groups
+from mz.quantize.visible import visible_ends
 
 METHODS = ("one_step", "two_step", "dfq")
 MAX_SCALE = 16.0
@@ -63,14 +64,16 @@ def equalize(
     max_scale: float = MAX_SCALE,
     layers: Collection[str] | None = None,
     keep: Collection[str] = (),
+    scalable: Collection[str] = (),
 ) -> tuple[Graph, Params, EqualizationReport]:
     """The same function, its channels scaled.
 
     peaks: of the float network on calibration images. layer_scale: weights have one scale a layer, so that kernels must
     be equalized too, not activations alone. max_scale: factors stay within 1 / max_scale .. max_scale. layers: only
-    classes that these weighted layers put out (all). keep: tensors that must stay as they are.
+    classes that these weighted layers put out, or activation functions that read them (all). keep: tensors that must
+    stay as they are. scalable: activation functions whose tables may differ by channel (`scalable_functions`).
     """
-    channels = channel_classes(graph, "scale")
+    channels = channel_classes(graph, "scale", scalable)
     solver = _Solver(graph, params, channels, peaks, layer_scale, max_scale, layers)
     for name in keep:
         solver.pinned[channels.classes[name]] = True
@@ -88,6 +91,10 @@ def equalize(
                 solver.lower(bundle)
             solver.amplify(bundle)
     factors = solver.factors
+    for name in scalable:
+        for tensor in (name, *graph[name].inputs):
+            classes = channels.of_tensor(tensor)
+            factors[classes] = _power_of_two(factors[classes])
     scaled_graph, scaled_params = rescale(graph, params, channels, factors)
     changed = factors != 1
     return (
@@ -103,6 +110,11 @@ def equalize(
             layers=tuple(name for name, linear in solver.linear.items() if changed[linear.outputs].any()),
         ),
     )
+
+
+def _power_of_two(factors: np.ndarray) -> np.ndarray:
+    """The one below: a dozen tables then serve hundreds of channels, and floats change in their exponent only."""
+    return np.asarray(np.exp2(np.floor(np.log2(factors) + 1e-9)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +166,18 @@ class _Solver:
         self.tensors: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         wanted = np.zeros(channels.count, dtype=bool)
         ends = {name: peaks.by_class(channels, name) for name in channels.classes}
+        for name, (lowest, highest) in visible_ends(graph, params).items():
+            classes, low, high = ends[name]
+            ends[name] = classes, np.maximum(low, lowest.min()), np.minimum(high, highest.max())
         for group in scale_groups(graph):
             self.tensors[group[0]] = _largest([ends[name] for name in group])
         for layer in graph.layers:
+            if (
+                isinstance(layer, Activation)
+                and not layer.host
+                and (layers is None or layer.inputs[0] in layers)
+            ):
+                wanted[channels.of_tensor(layer.name)] = True
             if layer.host or not isinstance(layer, Weighted):
                 continue
             outputs = channels.of_outputs(graph, layer)
@@ -261,12 +282,12 @@ class _Solver:
         self.multiply(bundle, np.maximum(wanted, room))
 
     def balance(self, bundle: np.ndarray) -> None:
-        """DFQ: producers' and consumers' ranges of a channel become equal, s = sqrt(r1 r2) / r2."""
-        consumers = list(self.consumer_peaks(bundle))
-        if not consumers:
-            return
+        """DFQ: producers' and consumers' ranges of a channel become equal, s = sqrt(r1 r2) / r2. A channel that no
+        weights read, but a table, has all the room there is.
+        """
         made = np.max(list(self.producer_peaks(bundle)) or list(self.tensor_peaks(bundle)), axis=0)
-        read = np.max(consumers, axis=0)
+        read = np.max([np.zeros(len(bundle)), *self.consumer_peaks(bundle)], axis=0)
+        read[read == 0] = 1.0
         both = (made > 0) & (read > 0)
         wanted = np.sqrt(np.divide(read, made, out=np.ones(len(bundle)), where=both))
         still = both & self.pinned[bundle]

@@ -1,18 +1,20 @@
 """Multiplies channel classes by positive numbers so that the network's function stays: the exact part of equalization.
 
 Meller et al., "Same, Same But Different" (ICML 2019), section 3: for a homogeneous activation function, factors c on
-the outputs of one layer and 1/c on the matching inputs of the next cancel.
+the outputs of one layer and 1/c on the matching inputs of the next cancel. Any other function of single values takes up
+the factors on its two sides itself, as its table may differ by channel.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
-from mz.graph import Conv, Deconv, Dense, Graph, Layer, Params, Weighted
-from mz.optimize.channels import Channels
+from mz.graph import Activation, Conv, Deconv, Dense, Graph, Layer, Params, Weighted
+from mz.optimize.channels import HOMOGENEOUS, Channels
 
 
 def rescale(graph: Graph, params: Params, channels: Channels, factors: np.ndarray) -> tuple[Graph, Params]:
@@ -23,6 +25,12 @@ def rescale(graph: Graph, params: Params, channels: Channels, factors: np.ndarra
     changes: dict[str, Layer] = {}
     scaled = dict(params)
     for layer in graph.layers:
+        if isinstance(layer, Activation) and not layer.host and len(layer.shape) == 3:
+            into, out = (factors[channels.classes[name][:, 0, 0]] for name in (*layer.inputs, layer.name))
+            if layer.function not in HOMOGENEOUS and ((into != 1).any() or (out != 1).any()):
+                changes[layer.name], scaled[layer.name] = _scaled(
+                    layer, params.get(layer.name, {}), into, out
+                )
         if layer.host or not isinstance(layer, Weighted):
             continue
         out = factors[channels.of_outputs(graph, layer)]
@@ -42,6 +50,22 @@ def rescale(graph: Graph, params: Params, channels: Channels, factors: np.ndarra
             scaled[layer.name] |= {key: value.astype(np.float32) for key, value in bounds.items()}
             changes[layer.name] = dataclasses.replace(layer, clip_by_channel=True)
     return graph.replace(changes), scaled
+
+
+def _scaled(
+    layer: Activation, arrays: Mapping[str, np.ndarray], into: np.ndarray, out: np.ndarray
+) -> tuple[Activation, dict[str, np.ndarray]]:
+    """The function of the same values with `into` [C] on what it reads and `out` [C] on what it makes."""
+    if layer.function == "affine_prelu":  # f(c x) = c f(x) behind the offset
+        new = {
+            "factor": arrays["factor"] * out / into,
+            "offset": arrays["offset"] * out,
+            "slope": arrays["slope"],
+        }
+    else:
+        layer = dataclasses.replace(layer, scaled=True)
+        new = {"factor": arrays.get("factor", 1.0) / into, "gain": arrays.get("gain", 1.0) * out}
+    return layer, {name: np.asarray(array, np.float32) for name, array in new.items()}
 
 
 def is_bounded(layer: Weighted) -> bool:

@@ -35,6 +35,7 @@ from mz.quantize.statistics import (
     in_chunks,
 )
 from mz.quantize.trial import Trial
+from mz.quantize.visible import scaled_ends
 
 __all__ = [
     "RANGE_ALONE",
@@ -84,6 +85,7 @@ __all__ = [
     "refine",
     "refined_best",
     "rounds_to_second_order",
+    "scaled_ends",
     "sensitivities",
     "try_ranges",
     "worst_first",

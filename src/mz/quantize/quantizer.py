@@ -97,8 +97,10 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
 def _readers_function(graph: Graph, group: Sequence[str]) -> Function:
     """The activation function through which alone the rest of the network sees a group of tensors, if there is one."""
     readers = [layer for name in group for layer in graph.consumers[name] if layer.name not in group]
+    # Of tensors that scaled functions read, the statistics hold only what these can see (`scaled_ends`).
     functions = {
-        (layer.function, layer.constants) if isinstance(layer, Activation) else None for layer in readers
+        (layer.function, layer.constants) if isinstance(layer, Activation) and not layer.scaled else None
+        for layer in readers
     }
     if len(functions) != 1 or None in functions or set(graph.accelerator_outputs()).intersection(group):
         return as_it_is

@@ -15,6 +15,7 @@ import numpy as np
 
 from mz.errors import UserError
 from mz.graph import Graph
+from mz.quantize.visible import Ends
 from mz.threads import side_by_side
 
 BINS = 8192
@@ -113,10 +114,12 @@ def collect(
     batches: Iterable[Mapping[str, np.ndarray]],
     tensor_bytes: int,
     gatherers: Sequence[Gatherer] = (),
+    ends: Mapping[str, Ends] | None = None,
 ) -> Statistics:
     """Statistics of every tensor that `session` returns, over all batches (float32 [N, *shape] by Input layer).
 
-    gatherers: who else looks at the tensors of this pass. tensor_bytes: size of all those tensors for one image;
+    gatherers: who else looks at the tensors of this pass. ends: values beyond them, which gatherers see, count as the
+    ends in statistics (`scaled_ends`). tensor_bytes: size of all those tensors for one image;
     batches are cut so that they stay below 192 MiB.
     Raises UserError, naming the tensor, where the network gives a number that is not finite, or there is no image.
     """
@@ -126,6 +129,8 @@ def collect(
             tensors = session.run(part)
             for gatherer in gatherers:
                 gatherer.update(tensors)
+            for name, (low, high) in (ends or {}).items():
+                np.clip(tensors[name], low, high, out=tensors[name])
             _update(statistics, tensors)
     if not statistics:
         raise UserError("the calibration set is empty")

@@ -231,7 +231,9 @@ def _activation(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> T
     x, y = now.tensors[layer.inputs[0]], now.tensors[layer.name]
     constants = layer_constants(integers.graph, layer, integers.params, now)
     assert isinstance(constants, TableConstants)
-    table = constants.table.astype(np.int64) - y.zero_point
+    # Channels that have the same integers may yet differ in their slopes.
+    channels = max((len(array) for array in integers.params.get(layer.name, {}).values()), default=1)
+    table = np.broadcast_to(constants.by_channel(), (channels, 1 << x.bits)).astype(np.int64) - y.zero_point
     slopes = _table_slopes(layer, integers.params, x, y, table)
     index = h.detach().to(torch.int64) + x.zero_point
     if len(table) > 1:
@@ -245,7 +247,7 @@ def _table_slopes(
     layer: Activation, params: Params, x: TensorQuant, y: TensorQuant, table: np.ndarray
 ) -> np.ndarray:
     """Derivatives [3, *table.shape] of f(s_x h) / s_y by h, s_x and s_y; 0 where the table is clipped."""
-    arrays = along_channels(layer.function, params.get(layer.name, {}), 1)
+    arrays = along_channels(params.get(layer.name, {}), 1)
     h = np.arange(1 << x.bits, dtype=np.float64)[None, :] - x.zero_point
     scale_x, scale_y = float(x.scale), float(y.scale)
 

@@ -71,10 +71,10 @@ def _loops(context: Context) -> dict[str, Any]:
 
 
 def table(context: Context, c: TableConstants) -> Part:
-    """An activation function; one table, or one for each channel."""
+    """An activation function; one table, or a choice of several for each channel."""
     part, shape = Part(context), context.layer.shape
-    channels = len(c.table)
-    if channels == 1:
+    channels = 1 if c.choice is None else len(c.choice)
+    if c.choice is None:
         outer, inner = 1, math.prod(shape)
     elif len(shape) == 3:
         outer, inner = shape[1] * shape[2], 1
@@ -89,5 +89,7 @@ def table(context: Context, c: TableConstants) -> Part:
         "out_bits": context.tensor.bits,
         "table": part.constant("table", values),
     }
+    if c.choice is not None:
+        fields["choice"] = part.constant("choice", c.choice.astype(np.uint16))
     part.call("mz_table_run", "mz_table", "layer", fields, "{x0}", "{y}")
     return part

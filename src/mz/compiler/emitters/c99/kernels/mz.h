@@ -122,10 +122,12 @@ typedef struct {
 
 void mz_product_run(const mz_product *layer, const void *a, const void *b, void *y);
 
-/* table: [channels][2^in_bits] of output integers. The input is outer x channels x inner integers. May write over it. */
+/* table: rows of 2^in_bits output integers. choice: the row of each channel; 0 where there is but one. The input is
+   outer x channels x inner integers. May write over it. */
 typedef struct {
     int32_t outer, channels, inner, in_bits, out_bits;
     const void *table;
+    const uint16_t *choice;
 } mz_table;
 
 void mz_table_run(const mz_table *layer, const void *x, void *y);

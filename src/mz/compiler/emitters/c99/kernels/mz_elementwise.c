@@ -128,7 +128,8 @@ void mz_table_run(const mz_table *layer, const void *x, void *y)
     int32_t outer, channel, inner, place = 0;
     for (outer = 0; outer < layer->outer; outer++)
         for (channel = 0; channel < layer->channels; channel++) {
-            const void *table = mz_at(layer->table, layer->out_bits, channel * (INT32_C(1) << layer->in_bits));
+            int32_t row = layer->choice ? layer->choice[channel] : 0;
+            const void *table = mz_at(layer->table, layer->out_bits, row * (INT32_C(1) << layer->in_bits));
             if (layer->in_bits <= 8 && layer->out_bits <= 8)
                 for (inner = 0; inner < layer->inner; inner++, place++)
                     ((uint8_t *)y)[place] = ((const uint8_t *)table)[((const uint8_t *)x)[place]];

@@ -1,0 +1,61 @@
+"""Which values of a tensor the functions that read it can tell apart: to a hard swish all below -3 are the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mz.graph import Activation, Graph, Params
+from mz.graph.functions import BY_CHANNEL, FUNCTIONS
+
+Ends = tuple[np.ndarray, np.ndarray]
+"""The lowest and the highest value that count, float32 [C, 1, 1], or [] where they are the same for all channels."""
+
+_FAR = 1024.0
+"""A function that varies out here takes whatever comes."""
+
+
+def visible_ends(graph: Graph, params: Params) -> dict[str, Ends]:
+    """By accelerator tensor that nothing but activation functions reads, where all of these become constant.
+
+    Tensors of which every value counts are not among them, nor are those read by functions that differ in more than
+    scale from channel to channel.
+    """
+    found: dict[str, Ends] = {}
+    outputs = set(graph.accelerator_outputs())
+    for layer in graph.layers:
+        readers = graph.consumers[layer.name]
+        tables = [one for one in readers if isinstance(one, Activation) and one.function not in BY_CHANNEL]
+        if layer.host or layer.name in outputs or not readers or len(tables) < len(readers):
+            continue
+        lows, highs = zip(*(_ends(one, params) for one in tables), strict=True)
+        low, high = np.minimum.reduce(lows), np.maximum.reduce(highs)
+        if low.min() > -_FAR or high.max() < _FAR:
+            found[layer.name] = low, high
+    return found
+
+
+def scaled_ends(graph: Graph, params: Params) -> dict[str, Ends]:
+    """Those that differ by channel, which a histogram of all channels together cannot show."""
+    return {name: ends for name, ends in visible_ends(graph, params).items() if ends[0].ndim}
+
+
+def _ends(layer: Activation, params: Params) -> Ends:
+    low, high = (_constant_from(layer, sign * _FAR) for sign in (-1, 1))
+    factor = params[layer.name]["factor"].reshape(-1, 1, 1) if layer.scaled else 1.0
+    return np.asarray(low / factor, np.float32), np.asarray(high / factor, np.float32)
+
+
+def _constant_from(layer: Activation, end: float) -> float:
+    """The value nearest to 0 from which on the function is constant up to `end`, found to a thousandth."""
+    near = 0.0
+    for _ in range(2):
+        steps = np.linspace(end, near, (1 << 12) + 1)
+        with np.errstate(all="ignore"):
+            made = FUNCTIONS[layer.function](steps, *layer.constants)
+        if not np.isfinite(made).all():
+            return end
+        differs = np.flatnonzero(made != made[0])
+        if not differs.size:
+            return near
+        end, near = float(steps[differs[0] - 1]), float(steps[differs[0]])
+    return end
