@@ -259,9 +259,16 @@ def _table(layer: Activation, params: Params, quantization: Quantization) -> Tab
     with np.errstate(over="ignore"):  # infinity saturates like any large value
         value = apply(layer.function, real, layer.constants, arrays)
         table = np.clip(np.rint(value / float(y.scale)) + y.zero_point, 0, y.q_max)
-    rows, choice = np.unique(table.astype(np.uint16), axis=0, return_inverse=True)
+    rows, choice = _each_once(table.astype(np.uint16))
     scaling = (params[layer.name]["factor"], params[layer.name]["gain"]) if layer.scaled else None
-    return TableConstants(rows, choice.reshape(-1) if len(rows) > 1 else None, scaling)
+    return TableConstants(rows, choice if len(rows) > 1 else None, scaling)
+
+
+def _each_once(tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different rows in the order in which they come, and which of them each row is, int64."""
+    places: dict[bytes, int] = {}
+    choice = np.array([places.setdefault(row.tobytes(), len(places)) for row in tables])
+    return tables[np.unique(choice, return_index=True)[1]], choice
 
 
 def _resize(graph: Graph, layer: Resize, quantization: Quantization) -> NearestConstants | BilinearConstants:
