@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from mz.graph import Activation, Graph, Params, Weighted
-from mz.optimize.channels import Channels, channel_classes
+from mz.graph.functions import BY_CHANNEL
+from mz.optimize.channels import HOMOGENEOUS, Channels, channel_classes
 from mz.optimize.peaks import Peaks
 from mz.optimize.rescaling import by_channel, is_bounded, rescale
 from mz.quantize.groups import scale_groups
@@ -91,10 +92,11 @@ def equalize(
                 solver.lower(bundle)
             solver.amplify(bundle)
     factors = solver.factors
-    for name in scalable:
-        for tensor in (name, *graph[name].inputs):
-            classes = channels.of_tensor(tensor)
-            factors[classes] = _power_of_two(factors[classes])
+    for layer in graph.layers:
+        if isinstance(layer, Activation) and layer.name in scalable and shares_tables(layer):
+            for tensor in (layer.name, *layer.inputs):
+                classes = channels.of_tensor(tensor)
+                factors[classes] = _power_of_two(factors[classes])
     scaled_graph, scaled_params = rescale(graph, params, channels, factors)
     changed = factors != 1
     return (
@@ -110,6 +112,11 @@ def equalize(
             layers=tuple(name for name, linear in solver.linear.items() if changed[linear.outputs].any()),
         ),
     )
+
+
+def shares_tables(layer: Activation) -> bool:
+    """Whether channels with the same factors have the same table, and any others need tables of their own."""
+    return layer.function not in (*HOMOGENEOUS, *BY_CHANNEL)
 
 
 def _power_of_two(factors: np.ndarray) -> np.ndarray:

@@ -129,18 +129,17 @@ def collect(
             tensors = session.run(part)
             for gatherer in gatherers:
                 gatherer.update(tensors)
-            for name, (low, high) in (ends or {}).items():
-                np.clip(tensors[name], low, high, out=tensors[name])
-            _update(statistics, tensors)
+            _update(statistics, tensors, ends or {})
     if not statistics:
         raise UserError("the calibration set is empty")
     return statistics
 
 
-def _update(statistics: Statistics, tensors: Mapping[str, np.ndarray]) -> None:
+def _update(statistics: Statistics, tensors: Mapping[str, np.ndarray], ends: Mapping[str, Ends]) -> None:
     def one(name: str) -> None:
+        values = np.clip(tensors[name], *ends[name]) if name in ends else tensors[name]
         try:
-            statistics[name].update(tensors[name])
+            statistics[name].update(values)
         except ValueError as error:
             raise UserError(f"layer {name}: the calibration images make it output {error}") from error
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mz.graph import Activation, Graph, Params
 from mz.graph.functions import BY_CHANNEL, FUNCTIONS
 
 Ends = tuple[np.ndarray, np.ndarray]
-"""The lowest and the highest value that count, float32 [C, 1, 1], or [] where they are the same for all channels."""
+"""The lowest and the highest value that count, float32 [C, 1, 1], or [] where they are the same for all channels;
+infinite where all count."""
 
 _FAR = 1024.0
-"""A function that varies out here takes whatever comes."""
+"""A function that varies out here can tell all values apart."""
 
 
 def visible_ends(graph: Graph, params: Params) -> dict[str, Ends]:
@@ -28,8 +31,8 @@ def visible_ends(graph: Graph, params: Params) -> dict[str, Ends]:
         if layer.host or layer.name in outputs or not readers or len(tables) < len(readers):
             continue
         lows, highs = zip(*(_ends(one, params) for one in tables), strict=True)
-        low, high = np.minimum.reduce(lows), np.maximum.reduce(highs)
-        if low.min() > -_FAR or high.max() < _FAR:
+        low, high = np.min(np.broadcast_arrays(*lows), axis=0), np.max(np.broadcast_arrays(*highs), axis=0)
+        if np.isfinite(low).any() or np.isfinite(high).any():
             found[layer.name] = low, high
     return found
 
@@ -45,17 +48,19 @@ def _ends(layer: Activation, params: Params) -> Ends:
     return np.asarray(low / factor, np.float32), np.asarray(high / factor, np.float32)
 
 
-def _constant_from(layer: Activation, end: float) -> float:
-    """The value nearest to 0 from which on the function is constant up to `end`, found to a thousandth."""
-    near = 0.0
+def _constant_from(layer: Activation, far: float) -> float:
+    """The value nearest to 0 from which on the function is constant up to `far`, found to a thousandth; infinite where
+    it varies out there.
+    """
+    end, near = far, 0.0
     for _ in range(2):
         steps = np.linspace(end, near, (1 << 12) + 1)
         with np.errstate(all="ignore"):
             made = FUNCTIONS[layer.function](steps, *layer.constants)
-        if not np.isfinite(made).all():
-            return end
         differs = np.flatnonzero(made != made[0])
         if not differs.size:
             return near
         end, near = float(steps[differs[0] - 1]), float(steps[differs[0]])
+        if end == far or not np.isfinite(made).all():
+            return math.copysign(math.inf, far)
     return end
