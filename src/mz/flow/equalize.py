@@ -138,11 +138,7 @@ def _equal(one: Params, other: Params) -> bool:
 
 def scalable_functions(graph: Graph, recipe: Recipe) -> list[str]:
     """Activation functions of 8-bit tensors, whose tables may differ by channel: at 16 bits each is 128 KiB."""
-    bits = {
-        name: max(recipe.precision_of(member).activation_bits for member in group)
-        for group in scale_groups(graph)
-        for name in group
-    }
+    bits = {name: recipe.activation_bits(group) for group in scale_groups(graph) for name in group}
     return [
         layer.name
         for layer in graph.layers

@@ -66,7 +66,7 @@ def convert(model: onnx.ModelProto, input_shapes: Shapes, source: str) -> Draft:
     found = regions(model.graph.node, state.constants, outputs)
     inside = {name for region in found.values() for name in region.interior}
     wanted = {name for node in model.graph.node for name in reads(node)} | set(outputs)
-    shapes = _Inferred(model, input_shapes)
+    shapes = _Inferred(model)
     for node in model.graph.node:
         if _work_out(state, node):
             continue
@@ -213,9 +213,8 @@ def _node(state: Conversion, proto: onnx.NodeProto, wanted: set[str]) -> Node:
 class _Inferred:
     """Shapes that onnx infers, worked out once and only if asked for."""
 
-    def __init__(self, model: onnx.ModelProto, input_shapes: Shapes) -> None:
+    def __init__(self, model: onnx.ModelProto) -> None:
         self._model = model
-        self._input_shapes = input_shapes
         self._shapes: dict[str, tuple[int, ...]] | None = None
 
     def of(self, tensor: str) -> tuple[int, ...] | None:
@@ -225,14 +224,9 @@ class _Inferred:
         return self._shapes.get(tensor)
 
     def _infer(self) -> dict[str, tuple[int, ...]]:
-        from onnx import ModelProto, helper, shape_inference
+        from onnx import shape_inference
 
-        model = ModelProto()
-        model.CopyFrom(self._model)
-        del model.graph.input[:]
-        for name, shape in self._input_shapes.items():
-            model.graph.input.append(helper.make_tensor_value_info(name, 1, shape))
-        inferred = shape_inference.infer_shapes(model, data_prop=True).graph
+        inferred = shape_inference.infer_shapes(self._model, data_prop=True).graph
         shapes = {}
         for info in (*inferred.value_info, *inferred.output):
             dims = tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)

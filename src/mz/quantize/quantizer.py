@@ -79,7 +79,7 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
     tensors: dict[str, TensorQuant] = {}
     for group in groups:
         makers = [name for name in group if not is_move(graph[name])]
-        bits = max(recipe.precision_of(name).activation_bits for name in group)
+        bits = recipe.activation_bits(group)
         how = next(
             (recipe.layer_ranges[name] for name in group if name in recipe.layer_ranges),
             recipe.activation_range,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,10 @@ class Recipe:
 
     def precision_of(self, name: str) -> Precision:
         return self.layer_precisions.get(name, self.precision)
+
+    def activation_bits(self, group: Iterable[str]) -> int:
+        """Of tensors that share a scale: the most that any of their layers asks for."""
+        return max(self.precision_of(name).activation_bits for name in group)
 
     def searches_weights(self, name: str) -> bool:
         """Whether the weight scales of layer `name` are searched."""
