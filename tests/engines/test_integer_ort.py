@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from tests.quantize.networks import LINEAR_KINDS, layer_and_kernel
 
 from mz.emulator import NumpySession
 from mz.engines import integer_ort
@@ -164,6 +165,30 @@ def test_whole_network_tensor_by_tensor(bits, weight_bits):
         assert len(np.unique(got[name])) > 2, name
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("kind", LINEAR_KINDS)
+def test_rounded_sums_are_seldom_one_off(kind, bits):
+    """As trials run networks: what weights of 16 bits say is there, in one convolution, but for float32's rounding."""
+    rng = np.random.default_rng(3)
+    layer, shape, kernel = layer_and_kernel(kind, rng)
+    graph = Graph("one", (Input(name="x", inputs=(), shape=shape), layer), ("y",))
+    outputs, top = (layer.shape[-1] if kind.startswith("dense") else layer.shape[0]), 2**bits - 1
+    weight = WeightQuant(
+        rng.integers(-32767, 32768, kernel.shape).astype(np.int16),
+        rng.uniform(1e-5, 2e-5, outputs).astype(np.float32),
+        rng.integers(-(2**16), 2**16, outputs),
+        16,
+    )
+    tensors = {name: TensorQuant(np.float32(8 / top), round(0.4 * top), bits) for name in ("x", "y")}
+    quantization = Quantization(tensors, {"y": weight})
+    feeds = {"x": rng.normal(0, 1, (40, *shape)).astype(np.float32)}
+    expected = NumpySession(graph, {}, quantization).run(feeds)["y"].astype(int)
+    session = IntegerOrtSession(graph, {}, quantization, exact=False)
+    off = np.abs(session.run(feeds)["y"].astype(int) - expected)
+    assert off.max() <= 1 and (off > 0).mean() < 0.02 and len(np.unique(expected)) > 50
+    assert sum(node.op_type in ("Conv", "ConvTranspose") for node in session._model.graph.node) == 1
+
+
 def test_mixed_precision():
     """Every weighted and element-wise layer with other bits than its neighbours'."""
     graph, quantization = network(8)
@@ -207,15 +232,18 @@ def test_pieces_of_a_batch_keep_their_order(images, threads, bits):
         np.testing.assert_array_equal(found[name], value)
 
 
-def test_pieces_are_smaller_where_layers_are_summed_in_float64(monkeypatch):
+def test_pieces_are_smaller_where_tensors_are_large(monkeypatch):
     graph, narrow = network(8)
     wide = network(16)[1]
     assert integer_ort._most_images(graph, narrow) == integer_ort._most_images(graph, wide) == 16
     largest = max(int(np.prod(layer.shape)) for layer in graph.layers)
     for images in (3, 1, 0):
-        monkeypatch.setattr(integer_ort, "_WIDE_BYTES", 8 * largest * images)
+        monkeypatch.setattr(integer_ort, "_WIDE_BYTES", 8 * largest * images)  # summed in float64
         assert integer_ort._most_images(graph, narrow) == 16
         assert integer_ort._most_images(graph, wide) == max(1, images)
+    for images in (3, 1, 0):
+        monkeypatch.setattr(integer_ort, "_NARROW_BYTES", 4 * largest * images)
+        assert integer_ort._most_images(graph, narrow) == max(1, images)
 
 
 @pytest.mark.parametrize(("start", "stop", "step"), [(0, 12, 2), (1, 12, 2), (2, 11, 3)])

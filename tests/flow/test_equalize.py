@@ -39,13 +39,15 @@ class Scripted:
         return 120.0
 
 
-def run(monkeypatch, asked: Equalization, gains, trial=Scripted, recipe: Recipe = Recipe(), **options):  # noqa: B008
+def run(monkeypatch, asked: Equalization, gains, trial=Scripted, recipe=None, alike=0.0, **options):
+    recipe = recipe or Recipe()
     builder = Builder(0)
     builder.conv(builder.conv(builder.last, 6, 3), 4)
     graph, params = builder.finish()
     monkeypatch.setattr(equalize, "Trial", trial)
     for name, value in {"gains": gains, "came": params, "tried": [], "ranges": []}.items():
         monkeypatch.setattr(Scripted, name, value)
+    monkeypatch.setattr(equalize, "ALIKE_OCTAVES", alike)
     monkeypatch.setattr(equalize, "pools_to_convolutions", lambda graph, params, peaks: (graph, params, []))
     found = equalize.run_equalization(graph, params, images(graph, 8), recipe, asked, no_progress, **options)
     return graph, *found
@@ -90,6 +92,13 @@ def test_what_is_hopeless_is_not_refined(monkeypatch) -> None:
     assert [len(of) for of in Scripted.tried] == [3, 0]
     report = run(monkeypatch, asked, ((-2.0, 2.0, 1.0), (2.0, 1.0, 1.0)), refinements=refinements)[-1]
     assert report["method"] == "two_step" and [len(of) for of in Scripted.tried] == [3, 2]
+
+
+def test_of_methods_that_come_to_nearly_the_same_one_is_tried(monkeypatch) -> None:
+    asked = Equalization("allowed", "auto", None, None, "disabled")
+    report = run(monkeypatch, asked, ((1.0, 9.0, 9.0),) * 2, alike=99.0)[-1]
+    assert report["method"] == "one_step" and [len(of) for of in Scripted.tried] == [1, 1]
+    assert report["output_db"] == {"none": 30.0, "one_step": 31.0, "two_step": 31.0, "dfq": 31.0}
 
 
 def test_methods_are_tried_with_the_ranges_that_suit_the_network(monkeypatch) -> None:

@@ -192,10 +192,39 @@ def _general(
     attributes: dict[str, Any],
     x: str | None = None,
 ) -> str:
+    if t.kernels.rounded_sums:
+        return _rounded(t, layer, c, op, attributes, x)
     sums = _plane_sums(t, layer, c.kernel, c.zero_in, op, axis, attributes, x)
     bias = t.writer.constant(c.bias.astype(np.float64).reshape(-1, 1, 1), f"{layer.name}_bias")
     acc = t.writer.node("Add", [sums, bias], f"{layer.name}_acc")
     return _requantize(t, layer, acc, c.multiplier.reshape(-1, 1, 1), c.zero_out, c.low, c.high)
+
+
+def _rounded(
+    t: Tensors, layer: Layer, c: LinearConstants, op: str, attributes: dict[str, Any], x: str | None
+) -> str:
+    """What `_general` gives but for the rounding of float32 (`Kernels.rounded_sums`)."""
+    w = t.writer
+    if x is None and t.quantization.tensors[layer.inputs[0]].bits <= 8:
+        inputs = [t[layer.inputs[0]], t.f32(1), t.u8(c.zero_in)]
+        x = w.node("DequantizeLinear", inputs, f"{layer.name}_centred")
+    else:
+        x = w.node("Sub", [x or t.as_float32(layer.inputs[0]), t.f32(c.zero_in)], f"{layer.name}_centred")
+    multiplier = c.multiplier.astype(np.float64).reshape(-1, 1, 1)
+    in_kernel = (
+        multiplier[..., None] if op == "Conv" else np.ones(1)
+    )  # a transposed one has its outputs elsewhere
+    arrays = (c.kernel * in_kernel, c.bias * in_kernel.reshape(-1))
+    constants = [w.constant(array.astype(np.float32), f"{layer.name}_constant") for array in arrays]
+    scaled = w.node(op, [x, *constants], f"{layer.name}_sum", **attributes)
+    if op != "Conv":
+        m = w.constant(multiplier.astype(np.float32), f"{layer.name}_m")
+        scaled = w.node("Mul", [scaled, m], f"{layer.name}_scaled")
+    if t.kernels.quantize and t.quantization.tensors[layer.name].bits <= 8:
+        out = w.node("QuantizeLinear", [scaled, t.f32(1), t.u8(c.zero_out)], f"{layer.name}_q")
+        return t.clip(out, layer, c.low, c.high)
+    rounded = w.node("Round", [scaled], f"{layer.name}_round")
+    return t.shift_and_clip(rounded, layer, c.zero_out, c.low, c.high)
 
 
 def _requantize(t: Tensors, layer: Layer, acc: str, m: np.ndarray, zero: int, low: int, high: int) -> str:

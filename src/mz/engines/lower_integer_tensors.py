@@ -24,6 +24,9 @@ class Kernels:
     any_signed_conv: uint8 x int8 for all weights, exact where the processor adds products in 32 bits. quantize:
     QuantizeLinear on inputs. elementwise: sums and products between DequantizeLinear and QuantizeLinear. average:
     global means likewise. float_table: activation functions likewise.
+
+    rounded_sums: more than 8 bits are summed in a single float32 convolution, three times as fast, whose sums may
+    round: now and then an integer is one off. Good for trials that compare networks, and for nothing else.
     """
 
     unsigned_conv: bool = True
@@ -33,6 +36,7 @@ class Kernels:
     elementwise: bool = True
     average: bool = True
     float_table: bool = True
+    rounded_sums: bool = False
 
 
 PORTABLE = Kernels()

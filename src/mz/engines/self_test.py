@@ -99,10 +99,16 @@ def run_model(model: onnx.ModelProto, feeds: Feeds, chosen: Sequence[Provider]) 
 
 
 def open_integer_session(
-    model: onnx.ModelProto, chosen: Sequence[Provider], threads: int = 0, *, precise: bool = False
+    model: onnx.ModelProto,
+    chosen: Sequence[Provider],
+    threads: int = 0,
+    *,
+    precise: bool = False,
+    fused: bool = True,
 ) -> Any:
     """An onnxruntime session for integers. threads: 0 leaves the number to the runtime. precise: kernels for uint8 x
-    int8 that do not saturate on processors without VNNI, where they are slower.
+    int8 that do not saturate on processors without VNNI, where they are slower. fused: False keeps the runtime from
+    putting integer layers, with weights of 8 bits, in the place of float ones between integers.
     """
     import onnxruntime
 
@@ -112,6 +118,8 @@ def open_integer_session(
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if precise:
         options.add_session_config_entry("session.x64quantprecision", "1")
+    if not fused:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=list(chosen))
 
 

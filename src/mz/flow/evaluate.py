@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -25,6 +24,7 @@ from mz.flow.options import EvalOptions, EvalResult, ModelRef, Note, Progress, n
 from mz.flow.visualize import Gallery
 from mz.graph import Graph, Params, Quantization
 from mz.optimize import device_input
+from mz.quantize import layer_bytes
 from mz.report.statistics import SnrMeter
 
 _BATCH_BYTES = 128 << 20
@@ -161,12 +161,8 @@ def batch_size(graph: Graph, every_layer: bool = False) -> int:
 
     every_layer: all layers' outputs are wanted and stay in memory together.
     """
-    sizes = [
-        math.prod(layer.shape) + sum(math.prod(shape) for shape in graph.input_shapes(layer))
-        for layer in graph.layers
-    ]
-    image_bytes = 4 * (sum(sizes) if every_layer else max(sizes))
-    return max(1, min(_MOST_IMAGES_PER_BATCH, _BATCH_BYTES // image_bytes))
+    sizes = layer_bytes(graph)
+    return max(1, min(_MOST_IMAGES_PER_BATCH, _BATCH_BYTES // (sum(sizes) if every_layer else max(sizes))))
 
 
 @dataclasses.dataclass(frozen=True)

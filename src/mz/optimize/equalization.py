@@ -8,7 +8,7 @@ and Bias Correction" (ICCV 2019), section 4.1, iterated.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ class EqualizationReport:
     """What was scaled.
 
     method: one of METHODS. classes: channel classes that may be scaled; scaled: those that were. bundles: sets of
-    layers whose outputs were scaled together. smallest, largest: the factors' extremes. layers: weighted layers whose
+    layers whose outputs were scaled together. factors: of every class, float64 [classes]. layers: weighted layers whose
     output channels changed.
     """
 
@@ -40,9 +40,16 @@ class EqualizationReport:
     classes: int
     scaled: int
     bundles: int
-    smallest: float
-    largest: float
+    factors: np.ndarray
     layers: tuple[str, ...]
+
+    @property
+    def smallest(self) -> float:
+        return float(self.factors.min(initial=1.0))
+
+    @property
+    def largest(self) -> float:
+        return float(self.factors.max(initial=1.0))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -78,7 +85,7 @@ def equalize(
     solver = _Solver(graph, params, channels, peaks, layer_scale, max_scale, layers)
     for name in keep:
         solver.pinned[channels.classes[name]] = True
-    bundles = list(solver.bundles())
+    bundles = solver.bundles()
     if method == "dfq":
         for _ in range(_DFQ_ROUNDS):
             before = solver.factors.copy()
@@ -106,9 +113,8 @@ def equalize(
             method=method,
             classes=int((~solver.pinned).sum()),
             scaled=int(changed.sum()),
-            bundles=sum(bool(changed[bundle].any()) for bundle in bundles),
-            smallest=float(factors.min(initial=1.0)),
-            largest=float(factors.max(initial=1.0)),
+            bundles=sum(bool(changed[bundle.classes].any()) for bundle in bundles),
+            factors=factors,
             layers=tuple(name for name, linear in solver.linear.items() if changed[linear.outputs].any()),
         ),
     )
@@ -122,6 +128,18 @@ def shares_tables(layer: Activation) -> bool:
 def _power_of_two(factors: np.ndarray) -> np.ndarray:
     """The one below: a dozen tables then serve hundreds of channels, and floats change in their exponent only."""
     return np.asarray(np.exp2(np.floor(np.log2(factors) + 1e-9)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Bundle:
+    """Classes that share tensors, sorted [K], with all that holds them: tensors by name, and the layers with weights
+    that make them and read them.
+    """
+
+    classes: np.ndarray
+    tensors: list[str] = field(default_factory=list)
+    makers: list[_Linear] = field(default_factory=list)
+    readers: list[_Linear] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +226,7 @@ class _Solver:
                 self.pinned[classes[reached]] = True
                 self.most[classes] = np.minimum(self.most[classes], room)
 
-    def bundles(self) -> Iterator[np.ndarray]:
+    def bundles(self) -> list[_Bundle]:
         """Sets of classes that share a tensor, as far as they may be scaled, from the input on."""
         parent = np.arange(len(self.factors))
 
@@ -221,57 +239,49 @@ class _Solver:
         for classes, _ in self.tensors.values():
             for number in classes[1:].tolist():
                 parent[find(number)] = find(int(classes[0]))
-        members: dict[int, list[int]] = {}
+        members: dict[int, list[np.ndarray]] = {}
         for classes, _ in self.tensors.values():
-            for number in classes.tolist():
-                members.setdefault(find(number), []).append(number)
-        for numbers in members.values():
-            bundle = np.unique(numbers)
-            if not self.pinned[bundle].all():
-                yield bundle
+            members.setdefault(find(int(classes[0])), []).append(classes)
+        found = {root: _Bundle(np.unique(np.concatenate(parts))) for root, parts in members.items()}
+        for name, (classes, _) in self.tensors.items():
+            found[find(int(classes[0]))].tensors.append(name)
+        for linear in self.linear.values():
+            found[find(int(linear.outputs[0]))].makers.append(linear)
+            found[find(int(linear.inputs.flat[0]))].readers.append(linear)
+        return [bundle for bundle in found.values() if not self.pinned[bundle.classes].all()]
 
-    def tensor_peaks(self, bundle: np.ndarray) -> Iterator[np.ndarray]:
-        """For every tensor of the bundle: its peak by class over its largest, [bundle], 0 where the class is absent."""
-        for classes, values in self.tensors.values():
-            if classes[0] in bundle:
-                yield self._spread(bundle, classes, values * self.factors[classes])
+    def tensor_peaks(self, bundle: _Bundle) -> Iterator[np.ndarray]:
+        """For every tensor of the bundle: its peak by class over its largest, [K], 0 where the class is absent."""
+        for name in bundle.tensors:
+            classes, values = self.tensors[name]
+            yield _spread(bundle, classes, values * self.factors[classes])
 
-    def producer_peaks(self, bundle: np.ndarray) -> Iterator[np.ndarray]:
+    def producer_peaks(self, bundle: _Bundle) -> Iterator[np.ndarray]:
         """Likewise for the kernels that make the bundle's channels; none where every channel has a scale of its own."""
         if self.layer_scale:
-            for linear in self.linear.values():
-                if linear.outputs[0] in bundle:
-                    yield self._spread(bundle, linear.outputs, self._current(linear).max(axis=1))
+            for linear in bundle.makers:
+                yield _spread(bundle, linear.outputs, self._current(linear).max(axis=1))
 
-    def consumer_peaks(self, bundle: np.ndarray) -> Iterator[np.ndarray]:
+    def consumer_peaks(self, bundle: _Bundle) -> Iterator[np.ndarray]:
         """Likewise for the kernels that read them, each column over the largest weight with which it shares a scale."""
-        for linear in self.linear.values():
-            if linear.inputs.flat[0] in bundle:
-                current = self._current(linear)
-                if not self.layer_scale:
-                    largest = current.max(axis=1, keepdims=True)
-                    current = np.divide(current, largest, out=np.zeros_like(current), where=largest > 0)
-                column = linear.by_group(current).max(axis=1)
-                yield self._spread(bundle, linear.inputs.reshape(-1), column.reshape(-1))
+        for linear in bundle.readers:
+            current = self._current(linear)
+            if not self.layer_scale:
+                largest = current.max(axis=1, keepdims=True)
+                current = np.divide(current, largest, out=np.zeros_like(current), where=largest > 0)
+            column = linear.by_group(current).max(axis=1)
+            yield _spread(bundle, linear.inputs.reshape(-1), column.reshape(-1))
 
     def _current(self, linear: _Linear) -> np.ndarray:
         made = linear.by_group(linear.magnitudes * self.factors[linear.outputs][:, None])
         return np.asarray(made / self.factors[linear.inputs][:, None]).reshape(linear.magnitudes.shape)
 
-    @staticmethod
-    def _spread(bundle: np.ndarray, classes: np.ndarray, values: np.ndarray) -> np.ndarray:
-        found = np.zeros(len(bundle))
-        inside = np.isin(classes, bundle)
-        np.maximum.at(found, np.searchsorted(bundle, classes[inside]), values[inside])
-        largest = values.max(initial=0.0)
-        return found / largest if largest > 0 else found
-
-    def amplify(self, bundle: np.ndarray) -> None:
+    def amplify(self, bundle: _Bundle) -> None:
         """One-step: weak channels grow until they reach the largest of their kernel or of their tensor."""
         shares = np.max([*self.tensor_peaks(bundle), *self.producer_peaks(bundle)], axis=0)
-        self.multiply(bundle, np.divide(1.0, shares, out=np.ones(len(bundle)), where=shares > 0))
+        self.multiply(bundle, np.divide(1.0, shares, out=np.ones(len(bundle.classes)), where=shares > 0))
 
-    def lower(self, bundle: np.ndarray) -> None:
+    def lower(self, bundle: _Bundle) -> None:
         """First of two steps: dominant channels shrink as far as their consumers have room, and no further than brings
         the layer's largest value down.
         """
@@ -279,32 +289,41 @@ class _Solver:
         if not consumers:
             return
         room = np.maximum(np.max(consumers, axis=0), 1 / self.max_scale)
-        room[self.pinned[bundle]] = 1.0
-        wanted = np.ones(len(bundle))
+        room[self.pinned[bundle.classes]] = 1.0
+        wanted = np.ones(len(bundle.classes))
         for shares in [*self.tensor_peaks(bundle), *self.producer_peaks(bundle)]:
             level = (shares * room).max()
             wanted = np.minimum(
-                wanted, np.divide(level, shares, out=np.ones(len(bundle)), where=shares > level)
+                wanted, np.divide(level, shares, out=np.ones(len(bundle.classes)), where=shares > level)
             )
         self.multiply(bundle, np.maximum(wanted, room))
 
-    def balance(self, bundle: np.ndarray) -> None:
+    def balance(self, bundle: _Bundle) -> None:
         """DFQ: producers' and consumers' ranges of a channel become equal, s = sqrt(r1 r2) / r2. A channel that no
         weights read, but a table, has all the room there is.
         """
         made = np.max(list(self.producer_peaks(bundle)) or list(self.tensor_peaks(bundle)), axis=0)
-        read = np.max([np.zeros(len(bundle)), *self.consumer_peaks(bundle)], axis=0)
+        read = np.max([np.zeros(len(bundle.classes)), *self.consumer_peaks(bundle)], axis=0)
         read[read == 0] = 1.0
         both = (made > 0) & (read > 0)
-        wanted = np.sqrt(np.divide(read, made, out=np.ones(len(bundle)), where=both))
-        still = both & self.pinned[bundle]
+        wanted = np.sqrt(np.divide(read, made, out=np.ones(len(bundle.classes)), where=both))
+        still = both & self.pinned[bundle.classes]
         anchor = still if still.any() else both
         if anchor.any():  # a common factor changes nothing: pinned channels should be moved least
             wanted[both] /= np.exp(np.log(wanted[anchor]).mean())
         self.multiply(bundle, wanted)
 
-    def multiply(self, bundle: np.ndarray, wanted: np.ndarray) -> None:
-        free = bundle[~self.pinned[bundle]]
-        factors = self.factors[free] * wanted[~self.pinned[bundle]]
+    def multiply(self, bundle: _Bundle, wanted: np.ndarray) -> None:
+        movable = ~self.pinned[bundle.classes]
+        free = bundle.classes[movable]
+        factors = self.factors[free] * wanted[movable]
         top = np.minimum(self.most[free], self.max_scale)
         self.factors[free] = np.clip(factors, 1 / self.max_scale, top)
+
+
+def _spread(bundle: _Bundle, classes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The largest value of each class over the largest of all, [K], 0 for classes that are not among these."""
+    found = np.zeros(len(bundle.classes))
+    np.maximum.at(found, np.searchsorted(bundle.classes, classes), values)
+    largest = values.max(initial=0.0)
+    return found / largest if largest > 0 else found

@@ -33,6 +33,7 @@ from mz.quantize.statistics import (
     collect,
     image_bytes,
     in_chunks,
+    layer_bytes,
 )
 from mz.quantize.trial import Trial
 from mz.quantize.visible import scaled_ends
@@ -75,6 +76,7 @@ __all__ = [
     "image_count",
     "image_limit",
     "in_chunks",
+    "layer_bytes",
     "mended",
     "mends",
     "noise_alone",

@@ -8,18 +8,44 @@ all earlier ones already corrected.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
-from mz.emulator.linear import linear_sums
-from mz.graph import Dense, TensorQuant, Weighted, WeightQuant
+from mz.emulator.linear import tap_slices
+from mz.graph import Conv, Deconv, Dense, TensorQuant, Weighted, WeightQuant
+from mz.quantize.covariance import whole_map
+from mz.quantize.weights import by_channel
 
 
 def mean_output(layer: Weighted, kernel: np.ndarray, mean_input: np.ndarray) -> np.ndarray:
-    """Mean over images and positions of sum x w, per output channel: mean_input [*shape] -> float64 [O]."""
-    sums = linear_sums(layer, mean_input[None].astype(np.float64), kernel.astype(np.float64))[0]
-    return (
-        sums.reshape(-1, sums.shape[-1]).mean(axis=0) if isinstance(layer, Dense) else sums.mean(axis=(1, 2))
-    )
+    """Mean over images and positions of sum x w, per output channel: mean_input [*shape] -> float64 [O].
+
+    Every weight meets the mean of what it is multiplied with, so that there is one product a weight to be done.
+    """
+    met = _met(layer, mean_input)
+    rows = by_channel(layer, kernel).astype(np.float64)
+    return np.asarray(np.matmul(rows.reshape(len(met), -1, rows.shape[1]), met[:, :, None]).reshape(-1))
+
+
+def _met(layer: Weighted, mean_input: np.ndarray) -> np.ndarray:
+    """What the weights of one output channel are multiplied with, mean over positions: float64 [groups, weights]."""
+    if isinstance(layer, Dense):
+        return mean_input.reshape(1, -1, mean_input.shape[-1]).mean(axis=1, dtype=np.float64)
+    assert isinstance(layer, Conv | Deconv)
+    (whole,) = whole_map(layer, mean_input[None], 0)
+    transposed = isinstance(layer, Deconv)
+    strides = (1, 1) if transposed else layer.strides
+    met = np.empty((len(whole), *layer.kernel_shape))
+    _, height, width = layer.shape
+    taps = partial(tap_slices, size=(height, width), strides=strides, dilations=layer.dilations)
+    for j in range(layer.kernel_shape[1]):
+        over_columns = whole[:, :, taps((0, j))[1]].mean(axis=2, dtype=np.float64)
+        for i in range(layer.kernel_shape[0]):
+            met[:, i, j] = over_columns[:, taps((i, j))[0]].mean(axis=1)
+    if transposed:  # its kernel runs backwards over the whole map
+        met = met[:, ::-1, ::-1]
+    return met.reshape(layer.groups, -1)
 
 
 def corrected_bias(

@@ -66,7 +66,7 @@ def patches_at(
 
     def take(one: int) -> None:
         mine = slice(*np.searchsorted(image, (one, one + 1)))
-        (whole,) = _whole_map(layer, x[one : one + 1], zero)
+        (whole,) = whole_map(layer, x[one : one + 1], zero)
         seen = _tap_places(layer, row[mine], column[mine], whole.shape[2])
         found = (
             whole.reshape(channels, -1)
@@ -80,7 +80,7 @@ def patches_at(
     return taken.reshape(layer.groups, len(places), -1)
 
 
-def _whole_map(layer: Conv | Deconv, x: np.ndarray, zero: int) -> np.ndarray:
+def whole_map(layer: Conv | Deconv, x: np.ndarray, zero: int) -> np.ndarray:
     """What the kernel's taps meet in `x` [1, C, H, W], in which `zero` stands for 0, with its padding."""
     return spread_map(layer, x, zero) if isinstance(layer, Deconv) else pad_map(x, layer.pads, zero)
 

@@ -47,7 +47,9 @@ def float_targets(
 
     session: with these tensors and the summands of `layers` among its taps. images: how many there are in all parts.
     """
-    means = dict.fromkeys(sorted({layer.inputs[0] for layer in graph.weighted}), np.zeros(()))
+    means = {
+        name: np.zeros(graph[name].shape) for name in sorted({layer.inputs[0] for layer in graph.weighted})
+    }
     targets = {layer.name: _empty(graph, layer, tensors[layer.name].bits, images, seed) for layer in layers}
 
     def fill(layer: Weighted) -> None:
@@ -62,14 +64,19 @@ def float_targets(
         most = np.finfo(target.steps.dtype).max
         target.steps[here] = np.clip(steps, -most, most)
 
+    def add(name: str) -> None:
+        for image in found[name]:
+            means[name] += image
+
     seen = 0
     for part in parts:
         found = session.run(part)
         size = len(next(iter(part.values())))
-        for name, total in zip(means, side_by_side(_total, [found[name] for name in means]), strict=True):
-            means[name] = means[name] + total / images
+        side_by_side(add, means)
         side_by_side(fill, layers)
         seen += size
+    for mean in means.values():
+        mean /= images
     return means, targets
 
 
@@ -96,7 +103,3 @@ def _outputs(
     rows = by_channel(layer, arrays["kernel"]).reshape(len(samples), -1, samples.shape[2])
     found = np.matmul(samples, rows.transpose(0, 2, 1).astype(np.float32))
     return found.transpose(1, 0, 2).reshape(len(places), -1) + arrays["bias"]
-
-
-def _total(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values.sum(axis=0, dtype=np.float64))

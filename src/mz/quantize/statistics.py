@@ -20,7 +20,7 @@ from mz.threads import side_by_side
 
 BINS = 8192
 _TAPS_BYTES = 192 << 20
-_SAMPLES_PER_TENSOR = 1 << 18
+_SAMPLES_PER_TENSOR, _SAMPLES_PER_IMAGE = 1 << 18, 1 << 16
 _MANY_VALUES = 1 << 25
 """A histogram of so many values is known well; from then on it takes a quarter of the samples."""
 
@@ -50,14 +50,15 @@ class TensorStatistics:
     counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
     def update(self, values: np.ndarray) -> None:
-        """Takes in float32 values of any shape. Raises ValueError for one that is not finite."""
+        """Takes in float32 values [N, ...]. Raises ValueError for one that is not finite."""
         low, high = float(values.min()), float(values.max())
         if not math.isfinite(low) or not math.isfinite(high):
             raise ValueError("not a finite number")
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._grow(max(-low, high))
         flat = values.reshape(-1)
-        step = _step(flat.size, _SAMPLES_PER_TENSOR >> (2 if self.counts.sum() >= _MANY_VALUES else 0))
+        samples = min(_SAMPLES_PER_TENSOR, _SAMPLES_PER_IMAGE * len(values))
+        step = _step(flat.size, samples >> (2 if self.counts.sum() >= _MANY_VALUES else 0))
         # |value| < 2^exponent, and scaling by a power of two is exact: every bin is one of the BINS.
         bins = flat[::step] * np.float32(math.ldexp(BINS // 2, -self.exponent))
         np.floor(bins, out=bins)
@@ -98,12 +99,23 @@ def image_bytes(graph: Graph) -> int:
     return 4 * sum(math.prod(layer.shape) for layer in graph.layers if not layer.host)
 
 
-def in_chunks(batch: Mapping[str, np.ndarray], bytes_per_image: int) -> Iterator[dict[str, np.ndarray]]:
-    """The batch cut into even pieces, so that all tensors of the images in one (so many bytes an image) stay below
-    192 MiB.
+def layer_bytes(graph: Graph) -> list[int]:
+    """Size of every layer's inputs and output together for one image in float32."""
+    return [
+        4 * (math.prod(layer.shape) + sum(math.prod(shape) for shape in graph.input_shapes(layer)))
+        for layer in graph.layers
+    ]
+
+
+def in_chunks(
+    batch: Mapping[str, np.ndarray], bytes_per_image: int, most: int | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+    """The batch cut into even pieces of at most `most` images, so that what the images in one take (so many bytes an
+    image) stays below 192 MiB.
     """
     size = len(next(iter(batch.values())))
-    pieces = -(-size // max(1, _TAPS_BYTES // max(bytes_per_image, 1)))
+    largest = max(1, _TAPS_BYTES // max(bytes_per_image, 1))
+    pieces = -(-size // (largest if most is None else min(largest, most)))
     for piece in range(pieces):
         start, stop = piece * size // pieces, (piece + 1) * size // pieces
         yield {name: value[start:stop] for name, value in batch.items()}

@@ -10,7 +10,7 @@ import numpy as np
 
 from mz.quantize.statistics import BINS, Statistics, TensorStatistics
 
-FORMAT = 1
+FORMAT = 2
 """Counts changes of what statistics are or of how they are stored, so that older files are made anew."""
 
 
