@@ -210,15 +210,15 @@ def _rounded(
         x = w.node("DequantizeLinear", inputs, f"{layer.name}_centred")
     else:
         x = w.node("Sub", [x or t.as_float32(layer.inputs[0]), t.f32(c.zero_in)], f"{layer.name}_centred")
-    multiplier = c.multiplier.astype(np.float64).reshape(-1, 1, 1)
-    in_kernel = (
-        multiplier[..., None] if op == "Conv" else np.ones(1)
-    )  # a transposed one has its outputs elsewhere
-    arrays = (c.kernel * in_kernel, c.bias * in_kernel.reshape(-1))
-    constants = [w.constant(array.astype(np.float32), f"{layer.name}_constant") for array in arrays]
-    scaled = w.node(op, [x, *constants], f"{layer.name}_sum", **attributes)
+    multiplier = c.multiplier.astype(np.float64)
+    folded = multiplier if op == "Conv" else np.ones(1)  # a transposed kernel has its outputs on another axis
+    kernel, bias = c.kernel * folded.reshape(-1, 1, 1, 1), c.bias * folded
+    inputs = [x] + [
+        w.constant(array.astype(np.float32), f"{layer.name}_constant") for array in (kernel, bias)
+    ]
+    scaled = w.node(op, inputs, f"{layer.name}_sum", **attributes)
     if op != "Conv":
-        m = w.constant(multiplier.astype(np.float32), f"{layer.name}_m")
+        m = w.constant(multiplier.astype(np.float32).reshape(-1, 1, 1), f"{layer.name}_m")
         scaled = w.node("Mul", [scaled, m], f"{layer.name}_scaled")
     if t.kernels.quantize and t.quantization.tensors[layer.name].bits <= 8:
         out = w.node("QuantizeLinear", [scaled, t.f32(1), t.u8(c.zero_out)], f"{layer.name}_q")
