@@ -80,7 +80,6 @@ class _Fold:
 
     def changed(self, change: Change) -> Calibrated:
         graph, params, *_ = change(self.peaks)
-        give_back()
         return graph, params, statistics_of(graph, params, [self.seen])
 
     def roughly(self, network: Calibrated, recipe: Recipe) -> float:
@@ -116,7 +115,6 @@ def _fold(
 ) -> _Fold:
     gatherer = PeakGatherer(graph)
     statistics = statistics_of(graph, params, [seen], [gatherer])
-    give_back()
     trial = Trial(graph, params, some(unseen, JUDGED_IMAGES))
     return _Fold((graph, params, statistics), seen, gatherer.peaks, trial)
 
@@ -223,9 +221,8 @@ def run_equalization(
         """What a change brings on images from which neither factors nor ranges come; as made on all, if it does any."""
         changed, scaled, report, told[name] = change(peaks)
         if report.scaled:
-            twin = next(
-                (other for other in networks if not told[name] and _alike(reports[other], report)), None
-            )
+            same_graph = () if told[name] else networks
+            twin = next((other for other in same_graph if _alike(reports[other], report)), None)
             networks[name], reports[name] = (changed, scaled), report
             if twin is None:
                 judge(name, change)
