@@ -14,7 +14,7 @@ import numpy as np
 
 from mz.emulator.linear import tap_slices
 from mz.graph import Conv, Deconv, Dense, TensorQuant, Weighted, WeightQuant
-from mz.quantize.covariance import whole_map
+from mz.quantize.covariance import kernel_taps, whole_map
 from mz.quantize.weights import by_channel
 
 
@@ -34,18 +34,14 @@ def _met(layer: Weighted, mean_input: np.ndarray) -> np.ndarray:
         return mean_input.reshape(1, -1, mean_input.shape[-1]).mean(axis=1, dtype=np.float64)
     assert isinstance(layer, Conv | Deconv)
     (whole,) = whole_map(layer, mean_input[None], 0)
-    transposed = isinstance(layer, Deconv)
-    strides = (1, 1) if transposed else layer.strides
-    met = np.empty((len(whole), *layer.kernel_shape))
+    rows, columns, strides = kernel_taps(layer)
     _, height, width = layer.shape
     taps = partial(tap_slices, size=(height, width), strides=strides, dilations=layer.dilations)
-    for j in range(layer.kernel_shape[1]):
-        over_columns = whole[:, :, taps((0, j))[1]].mean(axis=2, dtype=np.float64)
-        for i in range(layer.kernel_shape[0]):
-            met[:, i, j] = over_columns[:, taps((i, j))[0]].mean(axis=1)
-    if transposed:  # its kernel runs backwards over the whole map
-        met = met[:, ::-1, ::-1]
-    return met.reshape(layer.groups, -1)
+    over_columns = [
+        whole[:, :, taps((0, j))[1]].mean(axis=2, dtype=np.float64) for j in range(layer.kernel_shape[1])
+    ]
+    met = [over_columns[j][:, taps((i, j))[0]].mean(axis=1) for i, j in zip(rows, columns, strict=True)]
+    return np.stack(met, axis=1).reshape(layer.groups, -1)
 
 
 def corrected_bias(

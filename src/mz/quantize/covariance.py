@@ -85,12 +85,17 @@ def whole_map(layer: Conv | Deconv, x: np.ndarray, zero: int) -> np.ndarray:
     return spread_map(layer, x, zero) if isinstance(layer, Deconv) else pad_map(x, layer.pads, zero)
 
 
+def kernel_taps(layer: Conv | Deconv) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Row and column of each of the kernel's taps on its whole map, before dilation, int64 [kh * kw] each, and the
+    strides there. A transposed kernel runs backwards over its spread map, a step at a time.
+    """
+    i, j = (taps.reshape(-1) for taps in np.indices(layer.kernel_shape))
+    return (i[::-1], j[::-1], (1, 1)) if isinstance(layer, Deconv) else (i, j, layer.strides)
+
+
 def _tap_places(layer: Conv | Deconv, row: np.ndarray, column: np.ndarray, width: int) -> np.ndarray:
     """Where in one channel of the whole map each tap of the kernel looks from these outputs: int64 [P, kh * kw]."""
-    i, j = (taps.reshape(-1) for taps in np.indices(layer.kernel_shape))
-    strides = layer.strides
-    if isinstance(layer, Deconv):  # its kernel runs backwards over the spread map, a step at a time
-        i, j, strides = i[::-1], j[::-1], (1, 1)
+    i, j, strides = kernel_taps(layer)
     rows = row[:, None] * strides[0] + i * layer.dilations[0]
     return np.asarray(rows * width + column[:, None] * strides[1] + j * layer.dilations[1])
 
