@@ -20,14 +20,20 @@ def weights(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-def save(path: Path, shape: list, *, last: bool = False, classes: int = 7) -> Path:
-    """A convolution, a pool and a classifier; `last` has its input as [N, H, W, C]."""
+def save(path: Path, shape: list, *, last: bool = False, classes: int = 7, early: bool = False) -> Path:
+    """A convolution, a pool and a classifier; `last` has its input as [N, H, W, C], `early` its softmax before the
+    classifier.
+    """
     node = helper.make_node
     nodes = [node("Transpose", ["image"], ["x"], perm=[0, 3, 1, 2])] if last else []
     nodes += [
         *(node("Conv", ["image" if not last else "x", "w"], ["c"], name="conv"), node("Relu", ["c"], ["r"])),
         *(node("GlobalAveragePool", ["r"], ["g"]), node("Flatten", ["g"], ["f"])),
-        *(node("Gemm", ["f", "k"], ["s"]), node("Softmax", ["s"], ["y"])),
+        *(
+            (node("Softmax", ["f"], ["s"], name="squash"), node("Gemm", ["s", "k"], ["y"]))
+            if early
+            else (node("Gemm", ["f", "k"], ["s"]), node("Softmax", ["s"], ["y"]))
+        ),
     ]
     channels = shape[-1] if last else shape[1]
     arrays = {"w": weights(4, channels, 3, 3), "k": weights(4, classes)}
@@ -153,3 +159,23 @@ def test_outputs_that_mz_cannot_read_are_compared(tmp_path: Path, images: Path) 
     found = flow.evaluate(ModelRef(har=tmp_path / "net.har"), options)
     assert found.snr_db > 20 and found.agreement is not None
     assert len(list((tmp_path / "drawn").iterdir())) == 6
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_what_the_host_multiplies_is_told_wherever_integers_are_measured(
+    tmp_path: Path, images: Path, early: bool
+) -> None:
+    ref = ModelRef(ckpt=save(tmp_path / "mine.onnx", ["N", 3, 16, 16], early=early))
+    optimized: list[str] = []
+    result = flow.optimize(
+        ref, OptimizeOptions(optimization_level=0, calib_path=images), note=optimized.append
+    )
+    har.write(result.archive, tmp_path / "mine.har")
+    loaded: list[str] = []
+    flow.compile_model(
+        ModelRef(har=tmp_path / "mine.har"), out=tmp_path / "out", emit=["onnx"], note=loaded.append
+    )
+    for notes in (optimized, loaded):
+        told = [line for line in notes if "of the MACs" in line]
+        assert len(told) == early
+        assert all("99." in line and "from softmax1 on (Softmax" in line for line in told)

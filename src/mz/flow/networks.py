@@ -61,7 +61,7 @@ def coverage_line(report: Mapping[str, Any], graph: Graph) -> str:
         f"{coverage.macs_percent:.1f} % of the MACs"
     )
     for name, reason in report.get("parse", {}).get("host", {}).items():
-        return f"{line}; the host begins with {name} ({reason})"
+        return f"{line}; the rest is float on the host, from {name} on ({reason})"
     return line
 
 
@@ -125,16 +125,20 @@ def load(
 ) -> Archive:
     """The archive that `ref` names, or the network freshly parsed.
 
-    A MODEL beside --har must be the archive's own network, else UserError.
+    Says so where the host computes a part of the network, in float: figures of the integer network are then not those
+    of the whole. A MODEL beside --har must be the archive's own network, else UserError.
     """
     if ref.har is None:
-        return parse(ref, hw_arch=hw_arch, note=note, progress=progress)
-    loaded = har.read(ref.har)
-    if ref.model is not None and ref.model != loaded.name:
-        raise UserError(
-            f"{ref.har}: holds {loaded.name}, not {ref.model}; leave MODEL out or give its own archive"
-        )
-    return loaded
+        archive = parse(ref, hw_arch=hw_arch, note=note, progress=progress)
+    else:
+        archive = har.read(ref.har)
+        if ref.model is not None and ref.model != archive.name:
+            raise UserError(
+                f"{ref.har}: holds {archive.name}, not {ref.model}; leave MODEL out or give its own archive"
+            )
+    if archive.graph.coverage().macs_percent < 100:
+        note(coverage_line(archive.report, archive.graph))
+    return archive
 
 
 def only_input(graph: Graph) -> str:
