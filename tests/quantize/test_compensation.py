@@ -66,8 +66,8 @@ def test_noise_alone_moves_less_than_least_squares_would():
 
 def test_moments_are_those_of_all_samples():
     _, x, rows, wanted = problem(3)
-    _, moments = compensated(rows, x, wanted, 217)
-    np.testing.assert_allclose(moments, second_moments(x), rtol=1e-5)
+    _, inputs = compensated(rows, x, wanted, 217)
+    np.testing.assert_allclose(inputs.moments, second_moments(x), rtol=1e-5)
 
 
 def test_a_weight_of_zero_stays_zero():
@@ -82,16 +82,16 @@ def test_a_weight_of_zero_stays_zero():
 @pytest.mark.parametrize("half", [0, 1, 599, 600])
 def test_without_other_images_to_judge_by_nothing_moves(half):
     _, x, rows, wanted = problem(5)
-    found, moments = compensated(rows, (0.8 * x).astype(np.float32), wanted, half)
+    found, inputs = compensated(rows, (0.8 * x).astype(np.float32), wanted, half)
     np.testing.assert_array_equal(found, rows)
-    np.testing.assert_array_equal(moments, second_moments((0.8 * x).astype(np.float32)))
+    np.testing.assert_array_equal(inputs.moments, second_moments((0.8 * x).astype(np.float32)))
 
 
 def test_inputs_that_never_vary_move_nothing():
     _, x, rows, wanted = problem(6)
-    found, moments = compensated(rows, np.zeros_like(x), wanted, 300)
+    found, inputs = compensated(rows, np.zeros_like(x), wanted, 300)
     np.testing.assert_array_equal(found, rows)
-    assert not moments.any()
+    assert not inputs.moments.any()
 
 
 def test_a_few_clipped_values_do_not_decide(monkeypatch):

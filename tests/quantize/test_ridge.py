@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mz.quantize.covariance import correlation, second_moments
-from mz.quantize.ridge import BySamples, ByWeights, halved, joined, moments_of
+from mz.quantize.ridge import BySamples, ByWeights, halved, inputs_by_halves, joined
+from mz.quantize.uptake import FewSamples, Moments
 
 
 def data(groups: int, count: int, size: int, outputs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -55,16 +56,22 @@ def test_inputs_that_are_always_0_explain_nothing():
 
 
 @pytest.mark.parametrize(
-    ("count", "kind", "whole"),
-    [(80, ByWeights, ByWeights), (30, BySamples, ByWeights), (12, BySamples, BySamples)],
+    ("count", "kind", "whole", "rounded_by"),
+    [
+        (80, ByWeights, ByWeights, Moments),
+        (30, BySamples, ByWeights, Moments),
+        (12, BySamples, BySamples, Moments),
+        (10, BySamples, BySamples, FewSamples),
+    ],
 )
-def test_halves_take_the_smaller_system_and_join_to_the_whole(count, kind, whole):
+def test_halves_take_the_smaller_system_and_join_to_the_whole(count, kind, whole, rounded_by):
     samples, errors = data(2, count, 20, 3, 1)
     halves = halved(samples, errors, count // 2 - 1)
     assert {type(half) for half in halves} == {kind}
     assert [half.count for half in halves] == [count // 2 - 1, count // 2 + 1]
-    moments = moments_of(halves, samples)
-    np.testing.assert_allclose(moments, second_moments(samples), rtol=1e-4, atol=1e-5)
-    regression = joined(halves, samples, moments)
+    inputs = inputs_by_halves(halves, samples)
+    assert type(inputs) is rounded_by
+    np.testing.assert_allclose(inputs.weigh(np.eye(20)[None]), second_moments(samples), rtol=1e-4, atol=1e-5)
+    regression = joined(halves, samples, inputs)
     assert type(regression) is whole
     np.testing.assert_allclose(regression.fit(1.0), both(samples, errors)[0].fit(1.0), rtol=1e-3, atol=1e-4)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from mz.quantize import rounded_scales
 from mz.quantize.rounded_scales import round_with_scales
-from mz.quantize.rounding import factorize, round_second_order
+from mz.quantize.rounding import round_second_order
+from mz.quantize.uptake import Moments
 
 
 def problem(seed: int, groups: int = 2, out: int = 5, size: int = 24, heavy: float = 3.0):
@@ -30,7 +31,7 @@ def output_error(rows, scale, q, moments) -> np.ndarray:
 def test_the_integers_carry_the_whole_signal(seed, heavy):
     """The real output's regression on the integers' leaves nothing of it out, wherever they carry half of it."""
     rows, scale, moments = problem(seed, heavy=heavy)
-    q, found = round_with_scales(rows, scale, moments, 4)
+    q, found = round_with_scales(rows, scale, Moments(moments), 4)
     signal = np.einsum("gok,gkl,gol->go", rows, moments, rows)
     carried = found * np.einsum("gok,gkl,gol->go", rows, moments, q)
     np.testing.assert_allclose(carried, signal, rtol=1e-9)
@@ -41,8 +42,8 @@ def test_clipping_is_taken_where_the_output_gains():
     gained = []
     for seed in range(12):
         rows, scale, moments = problem(seed, heavy=2.0)
-        q, found = round_with_scales(rows, scale, moments, 4)
-        plain = round_second_order(rows, scale, factorize(moments), 7)
+        q, found = round_with_scales(rows, scale, Moments(moments), 4)
+        plain = round_second_order(rows, scale, Moments(moments).factorize(), 7)
         gained.append(output_error(rows, found, q, moments) / output_error(rows, scale, plain, moments))
     assert np.mean(gained) < 1
 
@@ -52,7 +53,7 @@ def test_fine_weights_keep_the_scale_of_the_largest_but_for_a_trifle(bits):
     rows, scale, moments = problem(3)
     top = 2 ** (bits - 1) - 1
     scale = scale * 7 / top
-    q, found = round_with_scales(rows, scale, moments, bits)
+    q, found = round_with_scales(rows, scale, Moments(moments), bits)
     np.testing.assert_allclose(found, scale, rtol=1 / top)  # the largest weight moves by less than a step
     assert np.abs(q).max() <= top
 
@@ -60,7 +61,7 @@ def test_fine_weights_keep_the_scale_of_the_largest_but_for_a_trifle(bits):
 def test_one_scale_for_all():
     rows, scale, moments = problem(4)
     scale[:] = scale.max()
-    q, found = round_with_scales(rows, scale, moments, 4, per_layer=True)
+    q, found = round_with_scales(rows, scale, Moments(moments), 4, per_layer=True)
     assert len(np.unique(found)) == 1
     signal = np.einsum("gok,gkl,gol->", rows, moments, rows)
     assert found[0, 0] * np.einsum("gok,gkl,gol->", rows, moments, q) == pytest.approx(signal, rel=1e-9)
@@ -70,7 +71,7 @@ def test_channels_without_weights_and_inputs_without_variance_keep_their_scale()
     rows, scale, moments = problem(5)
     rows[0, 1] = 0
     moments[1] = 0
-    q, found = round_with_scales(rows, scale, moments, 4)
+    q, found = round_with_scales(rows, scale, Moments(moments), 4)
     assert not q[0, 1].any() and found[0, 1] == scale[0, 1]
     np.testing.assert_array_equal(found[1], scale[1])
     np.testing.assert_array_equal(q[1], np.clip(np.rint(rows[1] / scale[1][:, None]), -7, 7))
@@ -80,5 +81,5 @@ def test_integers_that_miss_most_of_the_signal_are_not_blown_up():
     """One huge weight on an input that never varies leaves nothing but zeros for the rest."""
     rows = np.array([[[1000.0, 0.3, -0.2, 0.25]]])
     moments = np.diag([0.0, 1.0, 1.0, 1.0])[None]
-    q, found = round_with_scales(rows, np.array([[1000 / 7]]), moments, 4)
+    q, found = round_with_scales(rows, np.array([[1000 / 7]]), Moments(moments), 4)
     assert not q[0, 0, 1:].any() and found[0, 0] == pytest.approx(1000 / 7)

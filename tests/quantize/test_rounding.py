@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mz.quantize import rounding
-from mz.quantize.rounding import factorize
+from mz.quantize import rounding, uptake
+from mz.quantize.uptake import Moments
 
 
 def correlated(rng: np.random.Generator, size: int, strength: float, samples: int = 400) -> np.ndarray:
@@ -17,7 +17,7 @@ def correlated(rng: np.random.Generator, size: int, strength: float, samples: in
 
 
 def round_second_order(rows, scale, moments, top):
-    return rounding.round_second_order(rows, scale, factorize(moments), top)
+    return rounding.round_second_order(rows, scale, Moments(moments).factorize(), top)
 
 
 def problem(seed: int, top: int, out: int = 6, size: int = 40):
@@ -99,7 +99,7 @@ def test_blocks_change_nothing(monkeypatch):
     rows, scale = problem(9, 7, size=100)
     moments = correlated(np.random.default_rng(10), 100, 0.5)[None]
     found = round_second_order(rows, scale, moments, 7)
-    monkeypatch.setattr("mz.quantize.rounding._BLOCK", 1000)
+    monkeypatch.setattr(uptake, "_BLOCK", 1000)
     np.testing.assert_array_equal(round_second_order(rows, scale, moments, 7), found)
 
 
@@ -107,7 +107,7 @@ def test_it_equals_least_squares_done_one_weight_at_a_time():
     """The judge: after each rounding solve anew for all weights left, with no Cholesky factor."""
     rows, scale = problem(11, 7, out=40, size=12)
     moments = correlated(np.random.default_rng(12), 12, 0.6)
-    damped = moments + rounding._DAMPING * np.diag(moments).mean() * np.eye(12)
+    damped = moments + uptake._DAMPING * np.diag(moments).mean() * np.eye(12)
     order = np.argsort(-np.diag(moments), kind="stable")
     q = np.zeros((40, 12))
     for row in range(40):

@@ -15,8 +15,9 @@ from functools import partial
 
 import numpy as np
 
-from mz.quantize.covariance import centred, second_moments
-from mz.quantize.ridge import halved, joined, moments_of
+from mz.quantize.covariance import centred
+from mz.quantize.ridge import halved, inputs_by_halves, joined
+from mz.quantize.uptake import Inputs, inputs_of
 from mz.threads import side_by_side
 
 RIDGES = (1.0, 0.1)
@@ -28,15 +29,15 @@ _OUTLIER = 3.0
 
 def compensated(
     rows: np.ndarray, samples: np.ndarray, wanted: np.ndarray, half: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weights float64 [G, O, K], and the second moments of `samples`, [G, K, K].
+) -> tuple[np.ndarray, Inputs]:
+    """Weights float64 [G, O, K], and what rounding needs of `samples`.
 
     rows: float weights, float64 [G, O, K]. samples: what they multiply, float32 [G, P, K] about their mean; wanted:
     what that is to give, but for a constant, float32 [G, P, O]. half: so many samples are of other images than the
     rest. A weight of zero stays zero, so that what pruning has taken out stays out.
     """
     if min(half, samples.shape[1] - half) < 2:
-        return rows, second_moments(samples)
+        return rows, inputs_of(samples)
     errors = wanted - np.matmul(samples, rows.transpose(0, 2, 1).astype(np.float32))
     errors = _without_outliers(centred(errors))
     halves = halved(samples, errors, half)
@@ -57,11 +58,11 @@ def compensated(
             most, best = gain, (share, ridge)
         if share < 0.5:
             break
-    moments, (share, ridge) = moments_of(halves, samples), best
+    inputs, (share, ridge) = inputs_by_halves(halves, samples), best
     if share:
-        change = joined(halves, samples, moments).fit(ridge) * present
+        change = joined(halves, samples, inputs).fit(ridge) * present
         rows = rows + share * change.transpose(0, 2, 1)
-    return rows, moments
+    return rows, inputs
 
 
 def _without_outliers(errors: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mz.quantize.covariance import correlation, damped, second_moments
+from mz.quantize.uptake import Inputs, Moments, inputs_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +73,19 @@ def halved(samples: np.ndarray, errors: np.ndarray, half: int) -> list[Regressio
     return [BySamples(*part, second_moments(part[0].transpose(0, 2, 1))) for part in parts]
 
 
-def joined(halves: Sequence[Regression], samples: np.ndarray, moments: np.ndarray) -> Regression:
-    """The regression on all `samples`, of which `halves` were made; moments: theirs, by `moments_of`."""
-    if _enough(samples):
-        return ByWeights(moments, _average(halves, "crossed"), samples.shape[1])
+def joined(halves: Sequence[Regression], samples: np.ndarray, inputs: Inputs) -> Regression:
+    """The regression on all `samples`, of which `halves` were made; inputs: by `inputs_by_halves`."""
+    if isinstance(inputs, Moments) and _enough(samples):
+        return ByWeights(inputs.moments, _average(halves, "crossed"), samples.shape[1])
     errors = np.concatenate([half.errors for half in halves if isinstance(half, BySamples)], axis=1)
-    if samples.shape[1] < samples.shape[2]:
-        return BySamples(samples, errors, second_moments(samples.transpose(0, 2, 1)))
-    return ByWeights(moments, correlation(samples, errors), samples.shape[1])
+    if isinstance(inputs, Moments) and samples.shape[1] >= samples.shape[2]:
+        return ByWeights(inputs.moments, correlation(samples, errors), samples.shape[1])
+    return BySamples(samples, errors, second_moments(samples.transpose(0, 2, 1)))
 
 
-def moments_of(halves: Sequence[Regression], samples: np.ndarray) -> np.ndarray:
-    """Second moments of all `samples`, of which `halves` were made: float64 [G, K, K]."""
-    return _average(halves, "moments") if _enough(samples) else second_moments(samples)
+def inputs_by_halves(halves: Sequence[Regression], samples: np.ndarray) -> Inputs:
+    """What rounding needs of all `samples`, of which `halves` were made."""
+    return Moments(_average(halves, "moments")) if _enough(samples) else inputs_of(samples)
 
 
 def _enough(samples: np.ndarray) -> bool:

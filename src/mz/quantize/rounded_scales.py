@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from mz.emulator.numerics import weight_max
-from mz.quantize.products import product
-from mz.quantize.rounding import factorize, round_second_order
+from mz.quantize.rounding import round_second_order
+from mz.quantize.uptake import Inputs
 
 SHARES = {4: (1.0, 0.9, 0.8, 0.7), 8: (1.0,), 16: (1.0,)}
 """Of the scale of the largest weight, by bits."""
@@ -24,21 +24,21 @@ _LEAST_SIGNAL = 0.5
 
 
 def round_with_scales(
-    rows: np.ndarray, scale: np.ndarray, moments: np.ndarray, bits: int, *, per_layer: bool = False
+    rows: np.ndarray, scale: np.ndarray, inputs: Inputs, bits: int, *, per_layer: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Integers int64 [G, O, K] and scales float64 [G, O].
 
-    rows: real weights [G, O, K]; scale [G, O]: of the largest weight; moments [G, K, K]. per_layer: one scale for all.
+    rows: real weights [G, O, K]; scale [G, O]: of the largest weight. per_layer: one scale for all.
     """
-    factor, top = factorize(moments), weight_max(bits)
-    weighed = product(rows, moments)
+    factor, top = inputs.factorize(), weight_max(bits)
+    weighed = inputs.weigh(rows)
     signal = (weighed * rows).sum(axis=2)
     best_q, best_scale = np.zeros(rows.shape, np.int64), scale
     best_error = np.full(scale.shape, np.inf)
     for share in SHARES[bits]:
         q = round_second_order(rows, share * scale, factor, top)
         carried = (weighed * q).sum(axis=2)
-        power = (product(q.astype(np.float64), moments) * q).sum(axis=2)
+        power = (inputs.weigh(q.astype(np.float64)) * q).sum(axis=2)
         found = _whole(signal, carried, share * scale, per_layer)
         error = signal - 2 * found * carried + found**2 * power
         if per_layer:

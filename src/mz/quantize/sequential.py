@@ -22,12 +22,13 @@ from mz.emulator.numerics import weight_max
 from mz.graph import Deconv, Graph, Input, Layer, Params, Quantization, Weighted, WeightQuant
 from mz.quantize.bias_correction import corrected_bias
 from mz.quantize.compensation import compensated
-from mz.quantize.covariance import at_places, centred, patches, patches_at, second_moments
+from mz.quantize.covariance import at_places, centred, patches, patches_at
 from mz.quantize.float_targets import Target, float_targets
 from mz.quantize.recipe import Recipe
 from mz.quantize.rounded_scales import round_with_scales
-from mz.quantize.rounding import factorize, round_second_order
+from mz.quantize.rounding import round_second_order
 from mz.quantize.statistics import FloatRunner, image_bytes, in_chunks
+from mz.quantize.uptake import Inputs, inputs_of
 from mz.quantize.weights import by_channel, from_channels, integers, quantize_weights, with_room_for
 from mz.threads import side_by_side
 
@@ -109,9 +110,9 @@ def refine(
                 own = params[layer.name]
                 if refinements.rounding and rounds_to_second_order(layer, own["kernel"].shape):
                     target = targets.pop(layer.name, None)
-                    kernel, moments = _to_round(layer, own["kernel"], refined, live, target, seed)
+                    kernel, inputs = _to_round(layer, own["kernel"], refined, live, target, seed)
                     refined.weights[layer.name] = _rounded(
-                        layer, kernel, own["bias"], refined, recipe, moments
+                        layer, kernel, own["bias"], refined, recipe, inputs
                     )
                 if refinements.bias_correction:
                     q_bias = _corrected_bias(layer, own, refined, live, means)
@@ -143,15 +144,15 @@ def _to_round(
     live: Mapping[str, np.ndarray],
     target: Target | None,
     seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, Inputs]:
     """The float kernel that is to be rounded, compensated where there is a target, and what its rounding is judged by:
-    second moments of the layer's integer inputs.
+    the layer's integer inputs.
     """
     if target is not None:
         return _compensated(layer, kernel, quantization, live, target)
     (source,) = layer.inputs
     rng = np.random.default_rng([seed, *layer.name.encode()])
-    return kernel, second_moments(patches(layer, live[source], rng, quantization.tensors[source].zero_point))
+    return kernel, inputs_of(patches(layer, live[source], rng, quantization.tensors[source].zero_point))
 
 
 def _corrected_bias(
@@ -175,9 +176,9 @@ def _compensated(
     quantization: Quantization,
     live: Mapping[str, np.ndarray],
     target: Target,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The float kernel that suits the layer's integer inputs, and their covariance: the bias takes back the mean of
-    the error, so only what varies counts.
+) -> tuple[np.ndarray, Inputs]:
+    """The float kernel that suits the layer's integer inputs, and these about their mean: the bias takes back the
+    mean of the error, so only what varies counts.
     """
     x, y = (quantization.tensors[name] for name in (layer.inputs[0], layer.name))
     samples = centred(patches_at(layer, live[layer.inputs[0]], target.places, x.zero_point))
@@ -187,10 +188,10 @@ def _compensated(
         other = quantization.tensors[target.summand]
         wanted -= other.dequantize(at_places(layer, live[target.summand], target.places))
     step = float(x.scale)
-    found, moments = compensated(
+    found, inputs = compensated(
         rows * step, samples, wanted.reshape(len(wanted), len(samples), -1).transpose(1, 0, 2), target.half
     )
-    return from_channels(layer, (found / step).reshape(wanted.shape[1], -1), kernel.shape), moments
+    return from_channels(layer, (found / step).reshape(wanted.shape[1], -1), kernel.shape), inputs
 
 
 def _rounded(
@@ -199,13 +200,13 @@ def _rounded(
     bias: np.ndarray,
     quantization: Quantization,
     recipe: Recipe,
-    moments: np.ndarray,
+    inputs: Inputs,
 ) -> WeightQuant:
     """The layer's weights by second-order rounding, its bias to nearest."""
     weight, per_layer = quantization.weights[layer.name], recipe.per_layer_weight_scale
     x = quantization.tensors[layer.inputs[0]]
     rows = by_channel(layer, kernel).astype(np.float64)
-    grouped = rows.reshape(len(moments), -1, rows.shape[1])
+    grouped = rows.reshape(inputs.groups, -1, rows.shape[1])
     scale = weight.scale
     if recipe.searches_weights(layer.name):
         y = quantization.tensors[layer.name]
@@ -213,12 +214,12 @@ def _rounded(
             layer, kernel, bias, x, y, weight.bits, per_layer=per_layer, search=False
         ).scale.astype(np.float64)
         q, found = round_with_scales(
-            grouped, largest.reshape(grouped.shape[:2]), moments, weight.bits, per_layer=per_layer
+            grouped, largest.reshape(grouped.shape[:2]), inputs, weight.bits, per_layer=per_layer
         )
         scale = with_room_for(bias, found.reshape(-1), x, weight.bits, per_layer=per_layer)
     else:
         own = scale.astype(np.float64).reshape(grouped.shape[:2])
-        q = round_second_order(grouped, own, factorize(moments), weight_max(weight.bits))
+        q = round_second_order(grouped, own, inputs.factorize(), weight_max(weight.bits))
     q_kernel = from_channels(layer, q.reshape(rows.shape), kernel.shape).astype(weight.kernel.dtype)
     return dataclasses.replace(integers(layer, kernel, bias, x, scale, weight.bits), kernel=q_kernel)
 
