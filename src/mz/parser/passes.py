@@ -29,6 +29,7 @@ from mz.graph import (
 from mz.graph.layers import UNBOUNDED
 from mz.parser.draft import Affine, Draft
 from mz.parser.moves import simplify_moves
+from mz.parser.parallel import merge_parallel
 from mz.parser.placement import decode_boxes_on_host, leave_to_host
 
 
@@ -55,10 +56,7 @@ def fold_affines(draft: Draft) -> None:
             continue
         source = _behind_reshapes(draft, layer.name)
         before = draft.layers[source]
-        names = ", ".join(layer.origin)
-        reason = _not_foldable(draft, before, layer)
-        if reason:
-            draft.note(layer.name, f"{names} stays a layer: {reason}")
+        if _not_foldable(draft, before, layer):
             continue
         assert isinstance(before, Weighted)
         axis = len(before.shape) - 1 if isinstance(before, Dense) else 0
@@ -67,7 +65,7 @@ def fold_affines(draft: Draft) -> None:
         params = draft.params[source]
         params["kernel"] = _scaled(before, params["kernel"].astype(np.float64), factor)
         params["bias"] = params["bias"].astype(np.float64) * factor + offset
-        draft.note(source, f"{names} folded into its weights")
+        draft.note(source, f"{', '.join(layer.origin)} folded into its weights")
         draft.absorb(layer.name, draft.layers[layer.name].inputs[0])
 
 
@@ -79,6 +77,8 @@ def lower_affines(draft: Draft) -> None:
     for layer in list(draft.layers.values()):
         if not isinstance(layer, Affine):
             continue
+        if reason := _not_foldable(draft, draft.layers[_behind_reshapes(draft, layer.name)], layer):
+            draft.note(layer.name, f"{', '.join(layer.origin)} stays a layer: {reason}")
         shape, params = layer.shape, draft.params.pop(layer.name)
         if layer.host:
             _apply_on_host(draft, layer, params)
@@ -198,6 +198,8 @@ def fold_strided_slices(draft: Draft) -> None:
 PASSES: tuple[Callable[[Draft], None], ...] = (
     simplify_moves,
     merge_affines,
+    fold_affines,
+    merge_parallel,
     fold_affines,
     decode_boxes_on_host,
     leave_to_host,

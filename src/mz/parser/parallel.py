@@ -1,0 +1,112 @@
+"""Layers of one tensor whose outputs are added: one layer, as RepVGG, MobileOne and RepViT are meant to be deployed.
+
+A file of the network as it was trained has the branches still. Each has a tensor of 8 bits of its own, and all read the
+same map again. Source: Ding et al., "RepVGG: Making VGG-style ConvNets Great Again" (CVPR 2021), section 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mz.graph import Add, Conv, Dense, Layer, Weighted
+from mz.graph.layers import UNBOUNDED
+from mz.parser.draft import Affine, Draft
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def merge_parallel(draft: Draft) -> None:
+    """k * x + l * x is (k + l) * x, where all taps of l are taps of k, and both have the same groups.
+
+    Thus x itself and a factor for each channel go into a depthwise convolution, and no other: a tap near 1 in one of
+    hundreds of weights would leave few integers to the rest (docs/full-precision.md has figures).
+    """
+    for name in list(draft.layers):
+        total = draft.layers.get(name)
+        if not isinstance(total, Add) or total.host or len(set(total.inputs)) < 2:
+            continue
+        one, other = (draft.layers[source] for source in total.inputs)
+        if not _merged(draft, total, one, other):
+            _merged(draft, total, other, one)
+
+
+def _merged(draft: Draft, total: Add, into: Layer, other: Layer) -> bool:
+    """Whether `total` is now `into`, which has taken up `other`."""
+    if not _is_branch(draft, total, into):
+        return False
+    (source,) = into.inputs
+    whole = other.name == source
+    if other.shape != total.shape or not (whole or _is_alone(draft, total, into, other)):
+        return False
+    arrays = _taps(into, other, {} if whole else draft.params[other.name])
+    if arrays is None:
+        return False
+    draft.params[into.name] = {
+        name: draft.params[into.name][name].astype(np.float64) + array for name, array in arrays.items()
+    }
+    draft.note(into.name, f"{'its input' if whole else ', '.join(other.origin)} added by its weights")
+    if not whole:
+        draft.absorb(other.name, into.name)
+    draft.absorb(total.name, into.name)
+    return True
+
+
+def _is_branch(draft: Draft, total: Add, layer: Layer) -> bool:
+    return (
+        isinstance(layer, Conv | Dense)
+        and layer.clip == UNBOUNDED
+        and layer.shape == total.shape
+        and draft.sole_reader(layer.name, total.name)
+    )
+
+
+def _is_alone(draft: Draft, total: Add, into: Layer, other: Layer) -> bool:
+    """Whether `other` reads what `into` reads, by constants that go into its weights, for nothing but the sum."""
+    if other.inputs != into.inputs or not draft.sole_reader(other.name, total.name):
+        return False
+    if isinstance(other, Affine):
+        return all(array.size in (1, array.shape[0]) for array in draft.params[other.name].values())
+    return isinstance(other, Conv | Dense)
+
+
+def _taps(into: Layer, other: Layer, arrays: Arrays) -> Arrays | None:
+    """Kernel and bias of `other` as those of a layer like `into`; None where it is no such layer."""
+    if isinstance(other, Weighted) and other.clip != UNBOUNDED:
+        return None
+    if isinstance(into, Dense):
+        return arrays if isinstance(other, Dense) else None
+    assert isinstance(into, Conv)
+    if not isinstance(other, Conv):
+        other, arrays = _by_channel(other, arrays)
+    if (other.groups, other.strides) != (into.groups, into.strides):
+        return None
+    rows, columns = (_places(into, other, axis) for axis in (0, 1))
+    kernel = arrays["kernel"]
+    if rows is None or columns is None:
+        return None
+    spread = np.zeros((*kernel.shape[:2], *into.kernel_shape))
+    spread[:, :, rows, columns] = kernel
+    return {"kernel": spread, "bias": arrays["bias"]}
+
+
+def _by_channel(layer: Layer, arrays: Arrays) -> tuple[Conv, Arrays]:
+    """An affine, or a tensor as it is, as a depthwise convolution."""
+    channels = layer.shape[0]
+    conv = Conv(name="", inputs=layer.inputs, shape=layer.shape, kernel_shape=(1, 1), groups=channels)
+    if not isinstance(layer, Affine):
+        return conv, {"kernel": np.ones((channels, 1, 1, 1)), "bias": np.zeros(channels)}
+    factor, offset = (np.broadcast_to(arrays[name].reshape(-1), channels) for name in ("factor", "offset"))
+    return conv, {"kernel": factor.reshape(channels, 1, 1, 1), "bias": offset}
+
+
+def _places(into: Conv, other: Conv, axis: int) -> slice | None:
+    """Where along an axis the taps of `other` are among those of `into`; None where one is not."""
+    taps, dilation = other.kernel_shape[axis], into.dilations[axis]
+    first, between = divmod(into.pads[axis] - other.pads[axis], dilation)
+    if between or first < 0 or first + taps > into.kernel_shape[axis]:
+        return None
+    if taps > 1 and other.dilations[axis] != dilation:
+        return None
+    return slice(first, first + taps)
