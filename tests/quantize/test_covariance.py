@@ -10,7 +10,7 @@ from mz.emulator.linear import linear_sums
 from mz.quantize import covariance
 from mz.quantize.covariance import centred, correlation, patches, second_moments
 from mz.quantize.rounding import round_second_order
-from mz.quantize.uptake import Moments
+from mz.quantize.uptake import inputs_of
 from mz.quantize.weights import by_channel, from_channels
 
 
@@ -163,7 +163,7 @@ def test_second_order_rounding_brings_the_layer_nearer_on_maps_that_vary_slowly(
         samples = patches(layer, x, rng)
         grouped = rows.reshape(len(samples), -1, rows.shape[1])
         found = round_second_order(
-            grouped, scale.reshape(grouped.shape[:2]), Moments(second_moments(samples)).factorize(), 7
+            grouped, scale.reshape(grouped.shape[:2]), inputs_of(samples).factorize(), 7
         )
         errors = [
             linear_sums(layer, x, from_channels(layer, rows - scale[:, None] * q, kernel.shape))

@@ -71,7 +71,8 @@ def test_halves_take_the_smaller_system_and_join_to_the_whole(count, kind, whole
     assert [half.count for half in halves] == [count // 2 - 1, count // 2 + 1]
     inputs = inputs_by_halves(halves, samples)
     assert type(inputs) is rounded_by
-    np.testing.assert_allclose(inputs.weigh(np.eye(20)[None]), second_moments(samples), rtol=1e-4, atol=1e-5)
+    wanted = second_moments(samples) + inputs.d * np.eye(20)
+    np.testing.assert_allclose(inputs.weigh(np.eye(20)[None]), wanted, rtol=1e-4, atol=1e-5)
     regression = joined(halves, samples, inputs)
     assert type(regression) is whole
     np.testing.assert_allclose(regression.fit(1.0), both(samples, errors)[0].fit(1.0), rtol=1e-3, atol=1e-4)

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from mz.quantize import rounding, uptake
-from mz.quantize.uptake import Moments
+from mz.quantize.uptake import inputs_by_moments
+
+SAMPLES = 400
 
 
-def correlated(rng: np.random.Generator, size: int, strength: float, samples: int = 400) -> np.ndarray:
+def correlated(rng: np.random.Generator, size: int, strength: float, samples: int = SAMPLES) -> np.ndarray:
     """Second moments [size, size] of inputs that share one signal."""
     shared = rng.normal(0, 1, (samples, 1))
     x = strength * shared + (1 - strength) * rng.normal(0, 1, (samples, size))
@@ -17,7 +19,7 @@ def correlated(rng: np.random.Generator, size: int, strength: float, samples: in
 
 
 def round_second_order(rows, scale, moments, top):
-    return rounding.round_second_order(rows, scale, Moments(moments).factorize(), top)
+    return rounding.round_second_order(rows, scale, inputs_by_moments(moments, SAMPLES).factorize(), top)
 
 
 def problem(seed: int, top: int, out: int = 6, size: int = 40):
@@ -107,7 +109,7 @@ def test_it_equals_least_squares_done_one_weight_at_a_time():
     """The judge: after each rounding solve anew for all weights left, with no Cholesky factor."""
     rows, scale = problem(11, 7, out=40, size=12)
     moments = correlated(np.random.default_rng(12), 12, 0.6)
-    damped = moments + uptake._DAMPING * np.diag(moments).mean() * np.eye(12)
+    damped = moments + 12 / SAMPLES * np.diag(moments).mean() * np.eye(12)
     order = np.argsort(-np.diag(moments), kind="stable")
     q = np.zeros((40, 12))
     for row in range(40):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mz.quantize.covariance import correlation, damped, second_moments
-from mz.quantize.uptake import Inputs, Moments, inputs_of
+from mz.quantize.uptake import Inputs, Moments, inputs_by_moments, inputs_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,9 @@ def joined(halves: Sequence[Regression], samples: np.ndarray, inputs: Inputs) ->
 
 def inputs_by_halves(halves: Sequence[Regression], samples: np.ndarray) -> Inputs:
     """What rounding needs of all `samples`, of which `halves` were made."""
-    return Moments(_average(halves, "moments")) if _enough(samples) else inputs_of(samples)
+    if _enough(samples):
+        return inputs_by_moments(_average(halves, "moments"), samples.shape[1])
+    return inputs_of(samples)
 
 
 def _enough(samples: np.ndarray) -> bool:

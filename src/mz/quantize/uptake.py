@@ -1,8 +1,8 @@
-"""What second-order rounding asks of a layer's inputs X [P, K]: by H = X^T X / P, or by few samples without it.
+"""What second-order rounding asks of a layer's inputs X [P, K]: by X^T X, or by few samples without it.
 
-Weights that are not yet rounded take up errors through the upper triangular U with U^T U = (H + d I)^-1, rows and
-columns in the order of rounding. Where samples are no more than half of K, nothing of K x K is needed: with
-M = (X_r X_r^T / P + d I)^-1 over the weights r behind a block b of weights, and Y = M X_b,
+With H = X^T X / P + d I, weights that are not yet rounded take up errors through the upper triangular U with
+U^T U = H^-1, rows and columns in the order of rounding. Where samples are no more than half of K, nothing of K x K is
+needed: with M = (X_r X_r^T / P + d I)^-1 over the weights r behind a block b of weights, and Y = M X_b,
 
     (U_bb^T U_bb)^-1 = d (I + X_b^T Y / P),    U_br = -V_b X_r,    V_b = U_bb Y^T / P
 
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mz.quantize.covariance import damped, second_moments
+from mz.quantize.covariance import second_moments
 from mz.quantize.products import product
 
-_DAMPING = 0.01
+_LEAST_DAMPING = 0.01
 _BLOCK = 64
 
 TakeUp = Callable[[np.ndarray, slice], None]
@@ -41,9 +41,10 @@ class Factor:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """moments: H, float64 [G, K, K]."""
+    """moments: X^T X / P, float64 [G, K, K]; d: float64 [G, 1, 1]."""
 
     moments: np.ndarray
+    d: np.ndarray
 
     @property
     def groups(self) -> int:
@@ -51,14 +52,15 @@ class Moments:
 
     def weigh(self, rows: np.ndarray) -> np.ndarray:
         """`rows` H, float64 [G, O, K]."""
-        return product(rows, self.moments)
+        return product(rows, self.moments) + self.d * rows
 
     def factorize(self) -> Factor:
         """What rounding needs, whatever the weights and their scales."""
         order = _falling(np.diagonal(self.moments, axis1=1, axis2=2))
-        group = np.arange(len(order))[:, None, None]
-        backwards = order[:, ::-1]
-        reversed_ = damped(self.moments, _DAMPING)[group, backwards[:, :, None], backwards[:, None, :]]
+        group, backwards = np.arange(len(order))[:, None, None], order[:, ::-1]
+        reversed_ = self.moments[group, backwards[:, :, None], backwards[:, None, :]]
+        index = np.arange(order.shape[1])
+        reversed_[:, index, index] += self.d[:, 0]
         upper = _inverse_root(reversed_)[:, ::-1, ::-1]
 
         def passing(rest: np.ndarray) -> TakeUp:
@@ -72,9 +74,10 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class FewSamples:
-    """samples: X, float32 [G, P, K], P no more than half of K."""
+    """samples: X, float32 [G, P, K], P no more than half of K; d: float64 [G, 1, 1]."""
 
     samples: np.ndarray
+    d: np.ndarray
 
     @property
     def groups(self) -> int:
@@ -83,14 +86,12 @@ class FewSamples:
     def weigh(self, rows: np.ndarray) -> np.ndarray:
         """As `Moments.weigh`."""
         outputs = product(rows, self.samples.transpose(0, 2, 1))
-        return product(outputs / self.samples.shape[1], self.samples)
+        return product(outputs / self.samples.shape[1], self.samples) + self.d * rows
 
     def factorize(self) -> Factor:
         """As `Moments.factorize`."""
         count, size = self.samples.shape[1:]
-        diagonal = np.square(self.samples, dtype=np.float64).mean(axis=1)
-        order, mean = _falling(diagonal), diagonal.mean(axis=1)
-        d = np.where(mean > 0, _DAMPING * mean, 1.0)[:, None, None]
+        order, d = _falling(np.square(self.samples, dtype=np.float64).mean(axis=1)), self.d
         seen = np.take_along_axis(self.samples, order[:, None, :], axis=2)
         inverse = np.eye(count) / d
         within: dict[int, np.ndarray] = {}
@@ -124,12 +125,30 @@ Inputs = Moments | FewSamples
 def inputs_of(samples: np.ndarray) -> Inputs:
     """Of `samples`, float32 [G, P, K], what rounding needs in less time."""
     _, count, size = samples.shape
-    return FewSamples(samples) if 2 * count <= size else Moments(second_moments(samples))
+    if 2 * count > size:
+        return inputs_by_moments(second_moments(samples), count)
+    return FewSamples(samples, _damping(np.square(samples, dtype=np.float64).mean(axis=(1, 2)), count, size))
+
+
+def inputs_by_moments(moments: np.ndarray, count: int) -> Moments:
+    """moments: X^T X / P, float64 [G, K, K]; count: P."""
+    diagonal = np.diagonal(moments, axis1=1, axis2=2)
+    return Moments(moments, _damping(diagonal.mean(axis=1), count, moments.shape[1]))
 
 
 def blocks(size: int) -> list[slice]:
     """So many weights are rounded before those behind them take up their errors."""
     return [slice(start, min(start + _BLOCK, size)) for start in range(0, size, _BLOCK)]
+
+
+def _damping(power: np.ndarray, count: int, size: int) -> np.ndarray:
+    """d [G, 1, 1]; power: the mean of the diagonal of X^T X / P, [G].
+
+    The fewer samples there are of a weight, the more of X^T X is chance: trusted, it rounds worse for other images than
+    to nearest (docs/quantization.md, section 6, has figures).
+    """
+    share = max(_LEAST_DAMPING, size / count)
+    return np.where(power > 0, share * power, 1.0)[:, None, None]
 
 
 def _falling(diagonal: np.ndarray) -> np.ndarray:
