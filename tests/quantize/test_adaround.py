@@ -69,7 +69,9 @@ def test_blocks_come_closer() -> None:
 def test_the_layers_of_a_block_are_first_rounded_for_what_reaches_them_now(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without any learning blocks are closer than before already."""
+    """Without any learning blocks are closer than before already; of the first block, which has the same start either
+    way, learning makes more. (What that does to the starts of later ones is chance in so small a network.)
+    """
     pytest.importorskip("torch")
     from mz.quantize.learned import soft_rounding
 
@@ -80,7 +82,8 @@ def test_the_layers_of_a_block_are_first_rounded_for_what_reaches_them_now(
     monkeypatch.setattr(soft_rounding, "reconstruct", nothing)
     _, refined = learned()
     theirs, ours = refined.blocks["fc1"]
-    assert whole.blocks["fc1"][1] < ours < 0.7 * theirs
+    assert ours < 0.7 * theirs
+    assert whole.blocks["conv1"][1] < refined.blocks["conv1"][1]
 
 
 def test_with_biases_kept_weights_move_by_one_at_most_and_scales_stay() -> None:
