@@ -21,7 +21,7 @@ def merge_parallel(draft: Draft) -> None:
     """k * x + l * x is (k + l) * x, where all taps of l are taps of k, and both have the same groups.
 
     Thus x itself and a factor for each channel go into a depthwise convolution, and no other: a tap near 1 in one of
-    hundreds of weights would leave few integers to the rest (docs/full-precision.md has figures).
+    hundreds of weights would leave few integers to the rest (docs/bring-your-own.md has figures).
     """
     for name in list(draft.layers):
         total = draft.layers.get(name)
