@@ -23,6 +23,15 @@ def weights(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
+def normalization(channels: int) -> dict[str, np.ndarray]:
+    """The constants of a batch normalization: scale, shift, mean and var."""
+    found = {
+        name: weights(channels, seed=seed)
+        for seed, name in enumerate(("scale", "shift", "mean", "var"), start=1)
+    }
+    return found | {"var": np.abs(found["var"]) + 0.1}
+
+
 def network(
     nodes: Sequence[onnx.NodeProto],
     inputs: Inputs,

@@ -6,16 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from tests.parser.networks import kinds, op, weights
+from tests.parser.networks import kinds, normalization, op, weights
 
 CONV = op("Conv", "x w b", "c", pads=[1, 1, 1, 1])
 WEIGHTS = {"w": weights(4, 3, 3, 3), "b": weights(4)}
-NORM = {
-    "scale": weights(4, seed=1),
-    "shift": weights(4, seed=2),
-    "mean": weights(4, seed=3),
-    "var": np.abs(weights(4, seed=4)) + 0.1,
-}
+NORM = normalization(4)
 X = ["N", 3, 8, 8]
 
 

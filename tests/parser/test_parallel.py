@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.parser.networks import kinds, op, weights
+from tests.parser.networks import kinds, normalization, op, weights
 
 from mz.graph import Conv
 from mz.parser.parallel import _places
 
-NORM = {
-    "scale": weights(6, seed=1),
-    "shift": weights(6, seed=2),
-    "mean": weights(6, seed=3),
-    "var": np.abs(weights(6, seed=4)) + 0.1,
-}
+NORM = normalization(6)
 X = ["N", 6, 9, 8]
 BATCH_NORM = op("BatchNormalization", "x scale shift mean var", "n")
 

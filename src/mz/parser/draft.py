@@ -25,6 +25,15 @@ class Affine(Layer):
     prefix: ClassVar[str] = "normalization"
 
 
+def per_channel(arrays: Mapping[str, np.ndarray], axis: int, size: int) -> dict[str, np.ndarray] | None:
+    """An affine's constants with one value for each of the `size` channels on `axis`; None where one varies within a
+    channel.
+    """
+    if any(length > 1 for array in arrays.values() for i, length in enumerate(array.shape) if i != axis):
+        return None
+    return {name: np.broadcast_to(array.reshape(-1), (size,)) for name, array in arrays.items()}
+
+
 @dataclass
 class Draft:
     """Layers by provisional name, their arrays, who reads whom, and what happened to them.

@@ -12,7 +12,7 @@ import numpy as np
 
 from mz.graph import Add, Conv, Dense, Layer, Weighted
 from mz.graph.layers import UNBOUNDED
-from mz.parser.draft import Affine, Draft
+from mz.parser.draft import Affine, Draft, per_channel
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -63,12 +63,12 @@ def _is_branch(draft: Draft, total: Add, layer: Layer) -> bool:
 
 
 def _is_alone(draft: Draft, total: Add, into: Layer, other: Layer) -> bool:
-    """Whether `other` reads what `into` reads, by constants that go into its weights, for nothing but the sum."""
-    if other.inputs != into.inputs or not draft.sole_reader(other.name, total.name):
-        return False
-    if isinstance(other, Affine):
-        return all(array.size in (1, array.shape[0]) for array in draft.params[other.name].values())
-    return isinstance(other, Conv | Dense)
+    """Whether `other` has constants, and reads what `into` reads, for nothing but the sum."""
+    return (
+        isinstance(other, Affine | Conv | Dense)
+        and other.inputs == into.inputs
+        and draft.sole_reader(other.name, total.name)
+    )
 
 
 def _taps(into: Layer, other: Layer, arrays: Arrays) -> Arrays | None:
@@ -79,7 +79,10 @@ def _taps(into: Layer, other: Layer, arrays: Arrays) -> Arrays | None:
         return arrays if isinstance(other, Dense) else None
     assert isinstance(into, Conv)
     if not isinstance(other, Conv):
-        other, arrays = _by_channel(other, arrays)
+        depthwise = _by_channel(other, arrays)
+        if depthwise is None:
+            return None
+        other, arrays = depthwise
     if (other.groups, other.strides) != (into.groups, into.strides):
         return None
     rows, columns = (_places(into, other, axis) for axis in (0, 1))
@@ -91,14 +94,16 @@ def _taps(into: Layer, other: Layer, arrays: Arrays) -> Arrays | None:
     return {"kernel": spread, "bias": arrays["bias"]}
 
 
-def _by_channel(layer: Layer, arrays: Arrays) -> tuple[Conv, Arrays]:
-    """An affine, or a tensor as it is, as a depthwise convolution."""
+def _by_channel(layer: Layer, arrays: Arrays) -> tuple[Conv, Arrays] | None:
+    """An affine, or a tensor as it is, as a depthwise convolution; None where constants vary within a channel."""
     channels = layer.shape[0]
     conv = Conv(name="", inputs=layer.inputs, shape=layer.shape, kernel_shape=(1, 1), groups=channels)
     if not isinstance(layer, Affine):
         return conv, {"kernel": np.ones((channels, 1, 1, 1)), "bias": np.zeros(channels)}
-    factor, offset = (np.broadcast_to(arrays[name].reshape(-1), channels) for name in ("factor", "offset"))
-    return conv, {"kernel": factor.reshape(channels, 1, 1, 1), "bias": offset}
+    constants = per_channel(arrays, 0, channels)
+    if constants is None:
+        return None
+    return conv, {"kernel": constants["factor"].reshape(channels, 1, 1, 1), "bias": constants["offset"]}
 
 
 def _places(into: Conv, other: Conv, axis: int) -> slice | None:

@@ -27,7 +27,7 @@ from mz.graph import (
     Weighted,
 )
 from mz.graph.layers import UNBOUNDED
-from mz.parser.draft import Affine, Draft
+from mz.parser.draft import Affine, Draft, per_channel
 from mz.parser.moves import simplify_moves
 from mz.parser.parallel import merge_parallel
 from mz.parser.placement import decode_boxes_on_host, leave_to_host
@@ -58,13 +58,11 @@ def fold_affines(draft: Draft) -> None:
         before = draft.layers[source]
         if _not_foldable(draft, before, layer):
             continue
-        assert isinstance(before, Weighted)
-        axis = len(before.shape) - 1 if isinstance(before, Dense) else 0
-        factor = _per_channel(draft.params[layer.name]["factor"], axis, before.shape)
-        offset = _per_channel(draft.params[layer.name]["offset"], axis, before.shape)
-        params = draft.params[source]
+        constants = _per_channel(draft, before, layer)
+        assert isinstance(before, Weighted) and constants is not None
+        factor, params = constants["factor"], draft.params[source]
         params["kernel"] = _scaled(before, params["kernel"].astype(np.float64), factor)
-        params["bias"] = params["bias"].astype(np.float64) * factor + offset
+        params["bias"] = params["bias"].astype(np.float64) * factor + constants["offset"]
         draft.note(source, f"{', '.join(layer.origin)} folded into its weights")
         draft.absorb(layer.name, draft.layers[layer.name].inputs[0])
 
@@ -240,15 +238,15 @@ def _not_foldable(draft: Draft, before: Layer, layer: Affine) -> str | None:
         return f"the {before.kind} before it is clipped"
     if len(draft.readers(before.name)) > 1 or before.name in draft.outputs:
         return f"the {before.kind} before it is read elsewhere too"
-    axis = len(before.shape) - 1 if isinstance(before, Dense) else 0
-    for array in draft.params[layer.name].values():
-        if any(size > 1 for i, size in enumerate(array.shape) if i != axis):
-            return "its constants vary within a channel"
+    if _per_channel(draft, before, layer) is None:
+        return "its constants vary within a channel"
     return None
 
 
-def _per_channel(array: np.ndarray, axis: int, shape: tuple[int, ...]) -> np.ndarray:
-    return np.broadcast_to(array.reshape(-1), (shape[axis],))
+def _per_channel(draft: Draft, before: Layer, layer: Affine) -> dict[str, np.ndarray] | None:
+    """The affine's constants by the output channels of the layer before it."""
+    axis = len(before.shape) - 1 if isinstance(before, Dense) else 0
+    return per_channel(draft.params[layer.name], axis, before.shape[axis])
 
 
 def _scaled(layer: Weighted, kernel: np.ndarray, factor: np.ndarray) -> np.ndarray:

@@ -150,12 +150,17 @@ def centred(samples: np.ndarray) -> np.ndarray:
 
 
 def damped(moments: np.ndarray, share: float) -> np.ndarray:
-    """Moments [G, K, K] that have an inverse: to each diagonal this share of its mean is added, 1 where that is 0."""
+    """Moments [G, K, K] that have an inverse: to each diagonal the damping of its mean is added."""
     mean = np.diagonal(moments, axis1=1, axis2=2).mean(axis=1, keepdims=True)
     found = moments.astype(np.float64)
     index = np.arange(moments.shape[1])
-    found[:, index, index] += np.where(mean > 0, share * mean, 1.0)
+    found[:, index, index] += damping(mean, share)
     return found
+
+
+def damping(mean: np.ndarray, share: float) -> np.ndarray:
+    """This share of the mean of a diagonal, 1 where that is 0."""
+    return np.where(mean > 0, share * mean, 1.0)
 
 
 def _blocks(groups: int, size: int) -> list[tuple[slice, slice]]:

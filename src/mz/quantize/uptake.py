@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mz.quantize.covariance import second_moments
+from mz.quantize.covariance import damping, second_moments
 from mz.quantize.products import product
 
 _LEAST_DAMPING = 0.01
@@ -147,8 +147,7 @@ def _damping(power: np.ndarray, count: int, size: int) -> np.ndarray:
     The fewer samples there are of a weight, the more of X^T X is chance: trusted, it rounds worse for other images than
     to nearest (docs/quantization.md, section 6, has figures).
     """
-    share = max(_LEAST_DAMPING, size / count)
-    return np.where(power > 0, share * power, 1.0)[:, None, None]
+    return damping(power, max(_LEAST_DAMPING, size / count))[:, None, None]
 
 
 def _falling(diagonal: np.ndarray) -> np.ndarray:
