@@ -86,6 +86,22 @@ def test_a_map_goes_into_a_depthwise_convolution_alone(proven) -> None:
         assert kinds(proven([node, op("Add", "x a")], X, arrays)) == wanted
 
 
+@pytest.mark.parametrize("maker", ["Conv", "Relu", "Mul"])
+def test_whatever_makes_the_map_that_is_added(proven, maker) -> None:
+    """It is the map that goes into the depthwise convolution behind it, not the layer that makes it."""
+    before, arrays = conv("b", groups=6)
+    nodes = {
+        "Conv": [before],
+        "Relu": [before, op("Relu", "b", "r")],
+        "Mul": [op("Sigmoid", "x", "s"), op("Mul", "s k", "m")],
+    }[maker]
+    after, more = conv("a", groups=6, seed=1)
+    source = after.input[0] = nodes[-1].output[0]
+    more["k"] = weights(6, 1, 1)
+    result = proven([*nodes, after, op("Add", f"a {source}")], X, arrays | more)
+    assert "add" not in kinds(result)
+
+
 def test_constants_that_vary_over_the_map_stay_apart(proven) -> None:
     node, arrays = conv("a", groups=6)
     result = proven([node, op("Mul", "x k", "n"), op("Add", "a n")], X, arrays | {"k": weights(6, 9, 1)})

@@ -40,7 +40,8 @@ def _merged(draft: Draft, total: Add, into: Layer, other: Layer) -> bool:
     whole = other.name == source
     if other.shape != total.shape or not (whole or _is_alone(draft, total, into, other)):
         return False
-    arrays = _taps(into, other, {} if whole else draft.params[other.name])
+    found = _by_channel(other.shape) if whole else _as_weighted(draft, other)
+    arrays = _taps(into, *found) if found else None
     if arrays is None:
         return False
     draft.params[into.name] = {
@@ -71,19 +72,14 @@ def _is_alone(draft: Draft, total: Add, into: Layer, other: Layer) -> bool:
     )
 
 
-def _taps(into: Layer, other: Layer, arrays: Arrays) -> Arrays | None:
+def _taps(into: Layer, other: Weighted, arrays: Arrays) -> Arrays | None:
     """Kernel and bias of `other` as those of a layer like `into`; None where it is no such layer."""
-    if isinstance(other, Weighted) and other.clip != UNBOUNDED:
+    if other.clip != UNBOUNDED:
         return None
     if isinstance(into, Dense):
         return arrays if isinstance(other, Dense) else None
     assert isinstance(into, Conv)
-    if not isinstance(other, Conv):
-        depthwise = _by_channel(other, arrays)
-        if depthwise is None:
-            return None
-        other, arrays = depthwise
-    if (other.groups, other.strides) != (into.groups, into.strides):
+    if not isinstance(other, Conv) or (other.groups, other.strides) != (into.groups, into.strides):
         return None
     rows, columns = (_places(into, other, axis) for axis in (0, 1))
     kernel = arrays["kernel"]
@@ -94,16 +90,23 @@ def _taps(into: Layer, other: Layer, arrays: Arrays) -> Arrays | None:
     return {"kernel": spread, "bias": arrays["bias"]}
 
 
-def _by_channel(layer: Layer, arrays: Arrays) -> tuple[Conv, Arrays] | None:
-    """An affine, or a tensor as it is, as a depthwise convolution; None where constants vary within a channel."""
-    channels = layer.shape[0]
-    conv = Conv(name="", inputs=layer.inputs, shape=layer.shape, kernel_shape=(1, 1), groups=channels)
-    if not isinstance(layer, Affine):
-        return conv, {"kernel": np.ones((channels, 1, 1, 1)), "bias": np.zeros(channels)}
-    constants = per_channel(arrays, 0, channels)
-    if constants is None:
-        return None
-    return conv, {"kernel": constants["factor"].reshape(channels, 1, 1, 1), "bias": constants["offset"]}
+def _as_weighted(draft: Draft, layer: Layer) -> tuple[Weighted, Arrays] | None:
+    """A layer with constants as one with weights; None where constants of an affine vary within a channel."""
+    arrays = draft.params[layer.name]
+    if isinstance(layer, Weighted):
+        return layer, arrays
+    constants = per_channel(arrays, 0, layer.shape[0])
+    return _by_channel(layer.shape, **constants) if constants else None
+
+
+def _by_channel(
+    shape: tuple[int, ...], factor: np.ndarray | float = 1.0, offset: np.ndarray | float = 0.0
+) -> tuple[Weighted, Arrays]:
+    """A depthwise convolution of one tap: the tensor itself but for a factor and an offset for each channel."""
+    channels = shape[0]
+    conv = Conv(name="", inputs=(), shape=shape, kernel_shape=(1, 1), groups=channels)
+    factor, offset = (np.broadcast_to(array, channels) for array in (factor, offset))
+    return conv, {"kernel": factor.reshape(channels, 1, 1, 1), "bias": offset}
 
 
 def _places(into: Conv, other: Conv, axis: int) -> slice | None:
