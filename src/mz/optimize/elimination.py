@@ -18,9 +18,7 @@ from mz.graph import Params
 from mz.optimize.moments import Moments
 from mz.optimize.pruning_groups import PruningGroup, Use
 from mz.optimize.rescaling import by_channel, from_channels
-
-DAMPING = 1e-3
-"""Added to the diagonal of a covariance, as a share of its mean."""
+from mz.quantize.covariance import chance, damped
 
 _STEPS = 48
 _FEWEST_KEPT = 1 / 8
@@ -87,8 +85,8 @@ class _Reader:
         if covariance.ndim == 1:
             covariance = np.diag(covariance)
         self.power = float(np.einsum("ok,kl,ol->", self.rows, covariance, self.rows, optimize=True)) or 1.0
-        scale = np.diagonal(covariance).mean() or 1.0
-        self.inverse = np.linalg.inv(covariance + DAMPING * scale * np.eye(len(covariance)))
+        share = chance(moments.count, len(covariance))
+        self.inverse = np.linalg.inv(damped(covariance[None], share)[0])
         places = use.inputs[:, :, None] * taps + np.arange(taps)
         self.places = places.reshape(len(places), -1)
 

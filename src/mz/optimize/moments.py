@@ -17,7 +17,8 @@ from mz.quantize.sequential import MOST_WEIGHTS_A_CHANNEL
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Of a layer's K weights an output channel, in the kernel's order. mean: float64 [K]; covariance: [K, K].
+    """Of a layer's K weights an output channel, in the kernel's order. mean: float64 [K]; covariance: [K, K]; count: of
+    samples.
 
     Where patches overlap in the output (Deconv) or K is too large for K x K, inputs count as independent of each other
     and the covariance is [K], its diagonal.
@@ -25,6 +26,7 @@ class Moments:
 
     mean: np.ndarray
     covariance: np.ndarray
+    count: int
 
 
 def input_moments(
@@ -46,7 +48,8 @@ def input_moments(
     moments = {}
     for name, (total, square, count) in sums.items():
         mean, second = total / count, square / count
-        moments[name] = Moments(mean, second - (mean * mean if second.ndim == 1 else np.outer(mean, mean)))
+        product = mean * mean if second.ndim == 1 else np.outer(mean, mean)
+        moments[name] = Moments(mean, second - product, count)
     return moments
 
 

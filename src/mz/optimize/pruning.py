@@ -26,7 +26,7 @@ from mz.optimize.importance import channel_scores
 from mz.optimize.moments import input_moments
 from mz.optimize.pruning_budget import choose_channels, parameter_count
 from mz.optimize.pruning_groups import pruning_groups
-from mz.optimize.reconstruction import reconstruct
+from mz.optimize.reconstruction import held_out, reconstruct
 from mz.optimize.taylor import taylor_scores
 from mz.quantize import Trial
 
@@ -35,7 +35,8 @@ from mz.quantize import Trial
 class PruningReport:
     """macs, parameters: before and after. channels: before and after, of the layers that lost some.
 
-    removed_db, fitted_db: mean output SNR against the whole network in dB, before and after the reconstruction.
+    removed_db, fitted_db: mean output SNR against the whole network in dB, before and after the reconstruction,
+    on images that nothing was fitted to.
     """
 
     macs: tuple[int, int]
@@ -66,7 +67,7 @@ def prune(
     one of `mz.script.IMPORTANCES`. layers: only output channels of those. Raises UserError where nothing can be
     removed, or not so much.
     """
-    rng = np.random.default_rng(seed)
+    rng, (images, judges) = np.random.default_rng(seed), held_out(images)
     channels = channel_classes(graph, "removal")
     groups = pruning_groups(graph, channels, layers)
     if not groups:
@@ -74,7 +75,7 @@ def prune(
         raise UserError(f"pruning: no channels of {graph.name} can be removed{among}")
     readers = {use.layer.name: use.layer for group in groups for use in group.consumers}
     moments = input_moments(graph, params, list(readers.values()), images, rng)
-    trial = Trial(graph, params, images)
+    trial = Trial(graph, params, judges)
     taylor = taylor_scores(graph, params, images, rng) if importance == "taylor" else {}
     eliminations, weights = [], []
     for group in groups:

@@ -1,9 +1,10 @@
 """Fits the weights that a pass has left to what the whole network computed, layer by layer, by least squares.
 
 Each layer's new weights minimize |Y - W' X' - b'|^2, with X' what reaches it in the changed network, all layers before
-it fitted already, and Y what it gave in the old one; a small ridge keeps W' near the weights it had. No labels, no
-gradients. Source: He, Zhang and Sun, "Channel Pruning for Accelerating Very Deep Neural Networks" (ICCV 2017), section
-3.1, and section 3.2 for branches that meet in a sum, where the last one to end also takes up the error of the other.
+it fitted already, and Y what it gave in the old one; a ridge keeps W' near the weights it had, more where samples are
+few. No labels, no gradients. Source: He, Zhang and Sun, "Channel Pruning for Accelerating Very Deep Neural Networks"
+(ICCV 2017), section 3.1, and section 3.2 for branches that meet in a sum, where the last one to end also takes up the
+error of the other.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import numpy as np
 from mz.engines.float_ort import FloatSession
 from mz.graph import Conv, Dense, Graph, Input, Layer, Params, Weighted
 from mz.graph.layers import UNBOUNDED
-from mz.optimize.elimination import DAMPING
 from mz.optimize.moments import has_patches
 from mz.optimize.rescaling import by_channel, from_channels
-from mz.quantize.covariance import at_places, damped, patches_at, sample_places
+from mz.quantize.covariance import at_places, chance, damped, patches_at, sample_places
+
+Images = Mapping[str, np.ndarray]
+"""float32 [N, *shape] by Input layer."""
 
 Kept = Mapping[str, np.ndarray]
 """By weighted layer: which of its old output channels it still has, bool [O]."""
@@ -32,18 +35,28 @@ inputs or None where it was not taken) -> weights.
 
 NO_CHANGE: Change = ((), lambda name, rows, covariance: rows)
 
+_JUDGES = 8
+
+
+def held_out(images: Images) -> tuple[Images, Images]:
+    """Images to fit to, and others to judge by what came of it: every eighth. A single one does both."""
+    count = len(next(iter(images.values())))
+    judges = np.arange(count) % _JUDGES == min(count, _JUDGES) - 1
+    fitted = ~judges if count > 1 else judges
+    return {name: x[fitted] for name, x in images.items()}, {name: x[judges] for name, x in images.items()}
+
 
 def reconstruct(
     old: tuple[Graph, Params],
     new: tuple[Graph, Params],
     kept: Kept,
-    images: Mapping[str, np.ndarray],
+    images: Images,
     rng: np.random.Generator,
     change: Change = NO_CHANGE,
 ) -> Params:
     """Parameters for the new graph, whose layers are those of the old one with fewer channels or other weights.
 
-    images: float32 [N, *shape] by Input layer. Layers that nothing has changed before or in stay as they are.
+    Layers that nothing has changed before or in stay as they are.
     """
     walk = _Walk(old, new, kept, images, rng, change)
     for layer in old[0].layers:
@@ -60,7 +73,7 @@ class _Walk:
         old: tuple[Graph, Params],
         new: tuple[Graph, Params],
         kept: Kept,
-        images: Mapping[str, np.ndarray],
+        images: Images,
         rng: np.random.Generator,
         change: Change,
     ) -> None:
@@ -156,8 +169,9 @@ def fit(
     centred = samples - mean
     residual = wanted - target - centred @ rows.transpose(0, 2, 1)
     turned = centred.transpose(0, 2, 1)
-    covariance = damped(turned @ centred / samples.shape[1], DAMPING)
-    moved = np.linalg.solve(covariance, turned @ residual / samples.shape[1])
+    count, size = samples.shape[1:]
+    covariance = damped(turned @ centred / count, chance(count, size))
+    moved = np.linalg.solve(covariance, turned @ residual / count)
     rows = alter(rows + moved.transpose(0, 2, 1), covariance)
     return rows, (target - mean @ rows.transpose(0, 2, 1))[:, 0]
 

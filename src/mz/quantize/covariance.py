@@ -12,6 +12,7 @@ from mz.threads import side_by_side
 
 _SAMPLES_PER_WEIGHT = 8
 _FEWEST_SAMPLES = 4096
+_LEAST_DAMPING = 0.01
 _MOST_BYTES = 192 << 20
 _GROUPS, _ROWS = 64, 256
 """How many groups, and how many rows of their moments, are computed at a time: whatever the number of processors is."""
@@ -156,6 +157,15 @@ def damped(moments: np.ndarray, share: float) -> np.ndarray:
     index = np.arange(moments.shape[1])
     found[:, index, index] += damping(mean, share)
     return found
+
+
+def chance(count: int, size: int) -> float:
+    """By which share of the mean of their diagonal second moments [K, K] of so many samples are to be damped.
+
+    The fewer samples there are of a weight, the more of X^T X is chance: trusted, it fits and rounds worse for other
+    images than doing nothing (docs/quantization.md, section 6, and docs/full-precision.md, section 5, have figures).
+    """
+    return max(_LEAST_DAMPING, size / count)
 
 
 def damping(mean: np.ndarray, share: float) -> np.ndarray:

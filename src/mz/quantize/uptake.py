@@ -17,10 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mz.quantize.covariance import damping, second_moments
+from mz.quantize.covariance import chance, damping, second_moments
 from mz.quantize.products import product
 
-_LEAST_DAMPING = 0.01
 _BLOCK = 64
 
 TakeUp = Callable[[np.ndarray, slice], None]
@@ -142,12 +141,8 @@ def blocks(size: int) -> list[slice]:
 
 
 def _damping(power: np.ndarray, count: int, size: int) -> np.ndarray:
-    """d [G, 1, 1]; power: the mean of the diagonal of X^T X / P, [G].
-
-    The fewer samples there are of a weight, the more of X^T X is chance: trusted, it rounds worse for other images than
-    to nearest (docs/quantization.md, section 6, has figures).
-    """
-    return damping(power, max(_LEAST_DAMPING, size / count))[:, None, None]
+    """d [G, 1, 1]; power: the mean of the diagonal of X^T X / P, [G]."""
+    return damping(power, chance(count, size))[:, None, None]
 
 
 def _falling(diagonal: np.ndarray) -> np.ndarray:
