@@ -51,11 +51,52 @@ def test_a_convolution_that_is_an_output_keeps_its_weights(proven) -> None:
     assert result.graph["conv1"].clip == (-math.inf, math.inf)
 
 
-def test_normalization_of_the_input(proven) -> None:
-    nodes = [op("Sub", "x m", "a"), op("Div", "a s", "n"), op("Conv", "n w b")]
+@pytest.mark.parametrize("pads", [0, 1])
+def test_normalization_of_the_input(proven, pads) -> None:
+    """Goes into what reads it, but for pads: those are zeros of the normalized map."""
+    nodes = [op("Sub", "x m", "a"), op("Div", "a s", "n"), op("Conv", "n w b", pads=[0, pads, 0, 0])]
     constants = {"m": weights(3, 1, 1), "s": np.abs(weights(3, 1, 1)) + 1}
     result = proven(nodes, X, WEIGHTS | constants)
-    assert [layer.name for layer in result.graph.layers] == ["input_layer1", "normalization1", "conv1"]
+    names = ["input_layer1", "normalization1", "conv1"] if pads else ["input_layer1", "conv1"]
+    assert [layer.name for layer in result.graph.layers] == names
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+@pytest.mark.parametrize("group", [1, 2, 4])
+def test_constants_go_into_the_layers_behind(proven, group, offset) -> None:
+    """Where all of them are convolutions; a factor whatever the pads are, an offset where there are none."""
+    nodes = [
+        op("Sigmoid", "x", "s"),
+        op("Mul", "s k", "m"),
+        op("Add", "m j", "a"),
+        op("Conv", "a w", "c", group=group, pads=[1, 1, 1, 1]),
+        op("Conv", "a v b", "d"),
+        op("Concat", "c d", axis=1),
+    ]
+    constants = {"k": weights(4, 1, 1), "j": np.full((4, 1, 1), offset, np.float32), "b": weights(4)}
+    constants |= {"w": weights(4, 4 // group, 3, 3, seed=1), "v": weights(4, 4, 1, 1, seed=2)}
+    result = proven(nodes, ["N", 4, 6, 6], constants)
+    assert sorted(kinds(result)) == ["activation", "concat", "conv", "conv", *["conv"] * (offset != 0)]
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+@pytest.mark.parametrize("group", [1, 2])
+def test_factors_go_into_a_transposed_convolution_behind(proven, group, offset) -> None:
+    nodes = [
+        op("Sigmoid", "x", "s"),
+        op("Mul", "s k", "m"),
+        op("Add", "m j", "a"),
+        op("ConvTranspose", "a w", group=group, strides=[2, 2]),
+    ]
+    constants = {"k": weights(4, 1, 1), "j": np.full((4, 1, 1), offset, np.float32), "w": weights(4, 3, 2, 2)}
+    result = proven(nodes, ["N", 4, 5, 5], constants)
+    assert kinds(result) == ["activation", *["conv"] * (offset != 0), "deconv"]
+
+
+def test_constants_that_a_sum_reads_too_stay_a_layer(proven) -> None:
+    nodes = [op("Sigmoid", "x", "s"), op("Mul", "s k", "m"), op("Conv", "m w", "c"), op("Add", "m c")]
+    constants = {"k": weights(4, 1, 1), "w": weights(4, 4, 1, 1)}
+    assert kinds(proven(nodes, ["N", 4, 5, 5], constants)) == ["activation", "conv", "conv", "add"]
 
 
 def test_constants_after_a_clip_stay_outside(proven) -> None:
@@ -80,10 +121,9 @@ def test_constants_on_the_left(proven, operator) -> None:
     ("x", "k"),
     [
         (["N", 4, 5, 6], (5, 6)),
-        (["N", 4, 5, 6], (6,)),
+        (["N", 4, 5, 6], (5, 1)),
         (["N", 5, 3], (5, 3)),
-        (["N", 7], (7,)),
-        (["N", 7], ()),
+        (["N", 5, 3], (5, 1)),
     ],
 )
 def test_constants_that_vary_within_a_channel(proven, x, k) -> None:
@@ -91,6 +131,13 @@ def test_constants_that_vary_within_a_channel(proven, x, k) -> None:
     constants = {"k": weights(*k), "j": weights(*k, seed=1), "w": weights(x[-1], 2)}
     result = proven(nodes, x, constants)
     assert kinds(result) == ["reshape", "conv", "reshape", "dense"]
+
+
+@pytest.mark.parametrize(("x", "k"), [(["N", 4, 5, 6], (6,)), (["N", 7], (7,)), (["N", 7], ())])
+def test_constants_go_into_a_dense_layer_behind(proven, x, k) -> None:
+    nodes = [op("Mul", "x k", "m"), op("Add", "m j", "a"), op("MatMul", "a w")]
+    constants = {"k": weights(*k), "j": weights(*k, seed=1), "w": weights(x[-1], 2)}
+    assert kinds(proven(nodes, x, constants)) == ["dense"]
 
 
 @pytest.mark.parametrize(

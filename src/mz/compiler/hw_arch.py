@@ -39,6 +39,11 @@ def check_precisions(arch: HwArch, graph: Graph, precisions: Mapping[str, Precis
         raise UserError(f"{graph.name}: hw_arch {arch.name} takes no {told}{more}: {whys}")
 
 
+def takes(arch: HwArch, graph: Graph, precisions: Mapping[str, Precision]) -> bool:
+    """Whether `check_precisions` has nothing against them."""
+    return not any(_fault(arch, graph, layer, precisions) for layer in graph.layers if not layer.host)
+
+
 def check_quantization(arch: HwArch, graph: Graph, quantization: Quantization) -> None:
     """The same for a quantized network."""
     names = [layer.name for layer in graph.layers if not layer.host]

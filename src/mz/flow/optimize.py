@@ -22,7 +22,7 @@ from mz.flow.options import (
     no_note,
     no_progress,
 )
-from mz.flow.recipe import Plan, check_target, in_force, plan_recipe, script_settings
+from mz.flow.recipe import Plan, check_target, in_force, plan_recipe, script_settings, with_fine_scales
 from mz.flow.tuning import fitted, name_of, too_few_images
 from mz.script import ScriptSettings, render
 
@@ -47,8 +47,9 @@ def recipe_in_force(
     """
     archive, config, settings = _asked(ref, options, progress, note)
     arch = working_arch(archive, options.hw_arch)
-    plan = plan_recipe(arch, settings, options)
-    check_target(arch, with_output_activations(archive.graph, settings.changes), plan)
+    graph = with_output_activations(archive.graph, settings.changes)
+    plan = with_fine_scales(arch, graph, plan_recipe(arch, settings, options))
+    check_target(arch, graph, plan)
     count = len(data.open_calibration(config, options.calib_path, plan.calib_count))
     script = dataclasses.replace(
         in_force(archive.graph, plan, plan.recipe, count),
@@ -83,7 +84,7 @@ def optimize_archive(
     """Likewise for an archive and settings at hand; dataset: the calibration images, whatever the options say."""
     arch = working_arch(archive, options.hw_arch)
     archive = dataclasses.replace(archive, graph=with_output_activations(archive.graph, settings.changes))
-    plan = plan_recipe(arch, settings, options)
+    plan = with_fine_scales(arch, archive.graph, plan_recipe(arch, settings, options))
     check_target(arch, archive.graph, plan)
     if plan.refused and not options.allow_fallback:
         return OptimizeResult(archive, plan.refused, {})

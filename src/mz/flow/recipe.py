@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mz import script, zoo
-from mz.compiler.hw_arch import check_precisions
+from mz.compiler.hw_arch import check_precisions, takes
 from mz.compiler.limits import check_room
 from mz.errors import UserError
 from mz.flow.options import OptimizeOptions, Step
 from mz.flow.tuning import Algorithm, as_tuning, plan_tuning, without_torch
 from mz.graph import Graph, Precision
 from mz.optimize import added_activations
-from mz.quantize import SHARES, ActivationRange, Recipe, Refinements
+from mz.quantize import SHARES, ActivationRange, Recipe, Refinements, normalization_scales
 from mz.script import OPTIMIZATION_LEVELS, Equalization, OutputActivation, ScriptSettings
 
 DEFAULT_LEVEL = 1
@@ -120,11 +120,28 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
     )
 
 
+def with_fine_scales(arch: zoo.HwArch, graph: Graph, plan: Plan) -> Plan:
+    """The plan with 16 bits for variances of normalizations and what divides by them, where the target takes that and
+    the script does not name them.
+    """
+    recipe = plan.recipe
+    fine = Precision(16, recipe.precision.weight_bits)
+    precisions = dict.fromkeys(normalization_scales(graph), fine) | dict(recipe.layer_precisions)
+    changed = dataclasses.replace(recipe, layer_precisions=precisions)
+    if takes(arch, graph, _of_layers(graph, recipe)) and not takes(arch, graph, _of_layers(graph, changed)):
+        return plan
+    return dataclasses.replace(plan, recipe=changed)
+
+
+def _of_layers(graph: Graph, recipe: Recipe) -> dict[str, Precision]:
+    return {layer.name: recipe.precision_of(layer.name) for layer in graph.layers if not layer.host}
+
+
 def check_target(arch: zoo.HwArch, graph: Graph, plan: Plan) -> None:
     """Raises UserError, naming layers, for what the target does not take of the network as the plan quantizes it, and
     where it cannot have room for it.
     """
-    wanted = {layer.name: plan.recipe.precision_of(layer.name) for layer in graph.layers if not layer.host}
+    wanted = _of_layers(graph, plan.recipe)
     check_precisions(arch, graph, wanted)
     if plan.four_bit_share:
         named = plan.recipe.layer_precisions

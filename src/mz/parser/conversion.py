@@ -157,9 +157,12 @@ def _convert_node(
 def _apply_rules(node: Node, draft: Draft, op_type: str) -> tuple[list[Value], str | None]:
     """The values of the node's outputs by its own rule, else by the host's; or the reason why neither takes it."""
     first, reason = len(draft.layers), ""
+    own, on_host = RULES.get(op_type), HOST_RULES.get(op_type)
+    if own and own.written_out and on_host and _reads_host(node, draft):
+        own = None
     for rule, place, absent in (
-        (RULES.get(op_type), "", "no layer does this"),
-        (HOST_RULES.get(op_type), "on the host: ", "no host layer either"),
+        (own, "", "no layer does this"),
+        (on_host, "on the host: ", "no host layer either"),
     ):
         if rule is None:
             reason = reason or absent
@@ -178,6 +181,10 @@ def _apply_rules(node: Node, draft: Draft, op_type: str) -> tuple[list[Value], s
             found = f"its inputs and attributes do not fit together ({error})"
         reason = f"{reason}; {place}{found}" if reason else found
     return [], reason
+
+
+def _reads_host(node: Node, draft: Draft) -> bool:
+    return any(draft.layers[x.layer].host for x in node.inputs if isinstance(x, Value))
 
 
 def _explain_host(draft: Draft, first: int, node: Node, reason: str) -> None:

@@ -94,10 +94,14 @@ Convert: TypeAlias = "Callable[[Node, Draft], Value | Sequence[Value]]"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How an operator becomes layers. Constraints are checked in order and up to the first that fails."""
+    """How an operator becomes layers. Constraints are checked in order and up to the first that fails.
+
+    written_out: it becomes many layers, so that on the host the operator as it is does better.
+    """
 
     convert: Convert
     constraints: tuple[Constraint, ...] = ()
+    written_out: bool = False
 
     def violation(self, node: Node) -> str | None:
         """The message of the first constraint that the node breaks, None where it breaks none."""

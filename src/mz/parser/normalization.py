@@ -1,14 +1,16 @@
-"""BatchNormalization, which becomes constants; LRN, written out; Softmax, with which the host's part begins."""
+"""BatchNormalization, which becomes constants; the others, written out; Softmax, with which the host's part begins."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from mz.graph import Activation, Conv, Mul, Reshape, Softmax
+from mz.graph import Activation, Conv, GlobalAvgPool, Mul, Reshape, Softmax, Sub, Transpose
 from mz.parser.draft import Draft
 from mz.parser.elementwise import affine
+from mz.parser.movement import reshape_to
 from mz.parser.node import ON_MAP, ON_TENSOR, Node, Rule, Value, constant_settings, first_output_only
 
 
@@ -62,6 +64,101 @@ def local_response_normalization(node: Node, draft: Draft) -> Value:
     return Value(draft.emit(Mul, [x, scale], shape, origin), node.x.shape)
 
 
+def normalized_within_image(node: Node) -> str | None:
+    """The batch axis is not among those that are normalized over."""
+    axis = node.axis(node.attribute("axis", -1))
+    return None if node.x.batch_axis is None or node.x.batch_axis < axis else f"from axis {axis} on"
+
+
+def layer_normalization(node: Node, draft: Draft) -> Value:
+    """(x - mean) / sqrt(variance + epsilon) over the last axes: two means, a difference, two products, a function."""
+    x, axis = node.x, node.axis(node.attribute("axis", -1))
+    if x.batch_axis is not None and len(x.layer_shape) == 3 and axis == len(x.shape) - 1:
+        return _over_channels(node, draft, x)
+    whole = _over_last_axes(node, draft, x, axis)
+    return _with_constants(node, draft, whole, node.constant(1), node.constant(2))
+
+
+def instance_normalization(node: Node, draft: Draft) -> Value:
+    """As LayerNormalization, over each channel of each image."""
+    return _by_channel(node, draft, _over_last_axes(node, draft, node.x, 2))
+
+
+def group_normalization(node: Node, draft: Draft) -> Value:
+    """As LayerNormalization, over each group of channels of each image."""
+    shape, groups = node.x.shape, int(node.attribute("num_groups"))
+    grouped = reshape_to(node.x, (1, groups, math.prod(shape) // groups), draft, node.name)
+    whole = reshape_to(_over_last_axes(node, draft, grouped, 2), shape, draft, node.name)
+    return _by_channel(node, draft, whole)
+
+
+def _over_channels(node: Node, draft: Draft, x: Value) -> Value:
+    """Of a map whose channels are its last axis: as one whose channels are its first, where means are convolutions."""
+    rows, columns, channels = x.layer_shape
+    shape = (channels, rows, columns)
+
+    def mean(source: str) -> str:
+        arrays = {"kernel": np.full((1, channels, 1, 1), 1 / channels), "bias": np.zeros(1)}
+        return draft.emit(Conv, [source], (1, rows, columns), [node.name], arrays, kernel_shape=(1, 1))
+
+    turned = draft.emit(Transpose, [x.layer], shape, [node.name], permutation=(2, 0, 1))
+    whole = _by_channel(node, draft, Value(_normalized(node, draft, turned, mean), (1, *shape)))
+    back = draft.emit(Transpose, [whole.layer], x.layer_shape, [node.name], permutation=(1, 2, 0))
+    return Value(back, x.shape, x.batch_axis)
+
+
+def _over_last_axes(node: Node, draft: Draft, x: Value, first: int) -> Value:
+    """Over all ONNX axes from `first` on: as a map for each that is left, whose mean is a pool's."""
+    shape, before = x.layer_shape, first - (x.batch_axis is not None)
+    size = shape[before:] if len(shape) == before + 2 else (math.prod(shape[before:]), 1)
+    maps = (math.prod(shape[:before]), *size)
+
+    def mean(source: str) -> str:
+        return draft.emit(GlobalAvgPool, [source], (maps[0], 1, 1), [node.name])
+
+    source = x.layer if maps == shape else draft.emit(Reshape, [x.layer], maps, [node.name])
+    found = _normalized(node, draft, source, mean)
+    back = found if maps == shape else draft.emit(Reshape, [found], shape, [node.name])
+    return Value(back, x.shape, x.batch_axis)
+
+
+def _normalized(node: Node, draft: Draft, source: str, mean: Callable[[str], str]) -> str:
+    """(x - mean) / sqrt(variance + epsilon), the variance a mean of squares. mean: emits it for a layer."""
+    shape, origin = draft.layers[source].shape, [node.name]
+    centred = draft.emit(Sub, [source, mean(source)], shape, origin)
+    variance = mean(draft.emit(Mul, [centred, centred], shape, origin))
+    scale = draft.emit(
+        Activation,
+        [variance],
+        draft.layers[variance].shape,
+        origin,
+        function="power",
+        constants=(-0.5, float(node.attribute("epsilon", 1e-5))),
+    )
+    return draft.emit(Mul, [centred, scale], shape, origin)
+
+
+def _by_channel(node: Node, draft: Draft, x: Value) -> Value:
+    """Inputs 1 and 2 for each channel, or for each of equal groups of channels."""
+
+    def along(array: np.ndarray | None) -> np.ndarray | None:
+        if array is None:
+            return None
+        return np.repeat(array, x.shape[1] // len(array)).reshape(-1, *(1,) * (len(x.shape) - 2))
+
+    return _with_constants(node, draft, x, along(node.constant(1)), along(node.constant(2)))
+
+
+def _with_constants(
+    node: Node, draft: Draft, x: Value, scale: np.ndarray | None, bias: np.ndarray | None
+) -> Value:
+    """scale, bias: in ONNX's shapes; None multiplies by 1, adds 0."""
+    factor = np.ones(()) if scale is None else scale
+    offset = np.zeros(()) if bias is None else bias
+    idle = np.all(factor == 1) and not np.any(offset)
+    return x if idle else affine(node, draft, x, factor, offset)
+
+
 def softmax(node: Node, draft: Draft) -> Value:
     """Softmax along an axis, on the host: it and all that follows it run in float."""
     x, axes = node.x, _softmax_axes(node)
@@ -85,10 +182,19 @@ def _softmax_axes(node: Node) -> list[int]:
     return list(range(node.axis(node.attribute("axis", 1)), rank))
 
 
+_BY_CHANNEL = (*ON_TENSOR, batch_in_front, constant_settings)
+
 RULES = {
     "BatchNormalization": Rule(
         batch_normalization,
         (*ON_TENSOR, batch_in_front, constant_settings, in_inference_mode, first_output_only),
+    ),
+    "GroupNormalization": Rule(group_normalization, _BY_CHANNEL, written_out=True),
+    "InstanceNormalization": Rule(instance_normalization, _BY_CHANNEL, written_out=True),
+    "LayerNormalization": Rule(
+        layer_normalization,
+        (*ON_TENSOR, constant_settings, first_output_only, normalized_within_image),
+        written_out=True,
     ),
     "LRN": Rule(local_response_normalization, (*ON_MAP, base_above_zero)),
     "Softmax": Rule(softmax, (*ON_TENSOR, softmax_within_image)),

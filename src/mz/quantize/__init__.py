@@ -15,6 +15,7 @@ from mz.quantize.finetune import Finetune, FinetuneReport, finetune
 from mz.quantize.histograms import histograms
 from mz.quantize.mending import RANGE_ALONE, Mend, Range, mended, mends, output_noise, try_ranges, worst_first
 from mz.quantize.noise_analysis import Alone, Observed, image_limit, noise_alone, observe
+from mz.quantize.normalization_scales import normalization_scales
 from mz.quantize.quantizer import activation_quants, quantize
 from mz.quantize.range_choice import (
     REFINED_CANDIDATES,
@@ -80,6 +81,7 @@ __all__ = [
     "mended",
     "mends",
     "noise_alone",
+    "normalization_scales",
     "observe",
     "output_noise",
     "output_noise_by_method",
