@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.quantize.networks import LINEAR_KINDS, layer_and_kernel
+from threadpoolctl import threadpool_limits
 
 from mz.emulator.linear import linear_sums
+from mz.graph import Conv, Dense
 from mz.quantize import covariance
-from mz.quantize.covariance import centred, correlation, patches, second_moments
+from mz.quantize.covariance import centred, correlation, patches, sample_places, second_moments
 from mz.quantize.rounding import round_second_order
-from mz.quantize.uptake import inputs_of
+from mz.quantize.uptake import FewSamples, inputs_of
 from mz.quantize.weights import by_channel, from_channels
 
 
@@ -103,12 +105,14 @@ def test_a_sample_takes_positions_once_and_the_same_in_every_channel(kind, monke
     np.testing.assert_array_equal(patches(layer, x, np.random.default_rng(3)), found)
 
 
-def test_sample_counts_are_bounded_in_memory_but_never_below_one_a_weight():
+def test_sample_counts_are_bounded_in_memory_and_no_more_than_few_for_wide_layers():
     assert covariance._sample_count(9, 9 * 32) == 4096
     assert covariance._sample_count(4608, 4608) == 10922
     assert covariance._sample_count(1000, 1000) == 8000
     assert 4 * 4608 * covariance._sample_count(4608, 4608) <= 192 << 20
-    assert covariance._sample_count(30_000, 30_000) == 30_000
+    assert covariance._sample_count(8192, 64 * 8192) == 8192
+    assert covariance._sample_count(9000, 9000) == 2048
+    assert 4 * 30_000 * covariance._sample_count(30_000, 30_000) <= 192 << 20
     assert covariance._sample_count(9, 9 * 32, phases=4) == 4 * 4096
 
 
@@ -171,3 +175,32 @@ def test_second_order_rounding_brings_the_layer_nearer_on_maps_that_vary_slowly(
         ]
         ratios.append(np.square(errors[0]).sum() / np.square(errors[1]).sum())
     assert np.mean(ratios) < 1
+
+
+def test_few_samples_are_taken_of_a_wide_layer():
+    """So few that no matrix of weights by weights is needed."""
+    wide = Conv(name="c", inputs=("x",), shape=(4, 8, 8), kernel_shape=(3, 3), pads=(1, 1, 1, 1))
+    places = sample_places(wide, (40, 1100, 8, 8), np.random.default_rng(0))
+    assert len(places) == 2048 and 2 * len(places) <= 1100 * 9
+
+
+def test_a_wide_dense_layer_is_rounded_by_what_it_multiplies():
+    """Four bits, 9,000 inputs of rank 20 and noise: the output's squared error on other samples, against nearest."""
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(20, 9000))
+    seen, others = (
+        (rng.normal(size=(count, 20)) @ mixed + rng.normal(size=(count, 9000))).astype(np.float32)
+        for count in (300, 200)
+    )
+    layer = Dense(name="d", inputs=("x",), shape=(3,))
+    inputs = inputs_of(patches(layer, seen, rng))
+    assert isinstance(inputs, FewSamples)
+    rows = rng.normal(size=(1, 3, 9000))
+    scale = np.abs(rows).max(axis=2) / 7
+    with threadpool_limits(1, user_api="blas"):  # as in the walk
+        found = round_second_order(rows, scale, inputs.factorize(), 7)
+    errors = [
+        np.square(others @ (rows - scale[:, :, None] * q)[0].T).sum()
+        for q in (found, np.rint(rows / scale[:, :, None]))
+    ]
+    assert errors[0] < 0.5 * errors[1]

@@ -11,8 +11,7 @@ import numpy as np
 from mz.engines.float_ort import FloatSession
 from mz.graph import Conv, Deconv, Dense, Graph, Params, Weighted
 from mz.quantize import image_bytes, in_chunks
-from mz.quantize.covariance import patches_at, sample_places
-from mz.quantize.sequential import MOST_WEIGHTS_A_CHANNEL
+from mz.quantize.covariance import WIDEST_MOMENTS, patches_at, sample_places
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ def _sums(layer: Weighted, x: np.ndarray, rng: np.random.Generator) -> tuple[np.
 def has_patches(layer: Weighted, shape: tuple[int, ...]) -> bool:
     """Whether the covariance of what the layer multiplies is taken. shape: of its input, batch in front."""
     if isinstance(layer, Dense):
-        return shape[-1] <= MOST_WEIGHTS_A_CHANNEL
+        return shape[-1] <= WIDEST_MOMENTS
     if not isinstance(layer, Conv):
         return False
-    return shape[1] // layer.groups * math.prod(layer.kernel_shape) <= MOST_WEIGHTS_A_CHANNEL
+    return shape[1] // layer.groups * math.prod(layer.kernel_shape) <= WIDEST_MOMENTS

@@ -10,8 +10,12 @@ from mz.emulator.linear import pad_map, spread_map
 from mz.graph import Conv, Deconv, Dense, Weighted
 from mz.threads import side_by_side
 
+WIDEST_MOMENTS = 8192
+"""Of more weights a channel there are no second moments K x K: so few samples are taken that nobody needs them."""
+
 _SAMPLES_PER_WEIGHT = 8
 _FEWEST_SAMPLES = 4096
+_SAMPLES_OF_WIDE = 2048
 _LEAST_DAMPING = 0.01
 _MOST_BYTES = 192 << 20
 _GROUPS, _ROWS = 64, 256
@@ -183,5 +187,8 @@ def _blocks(groups: int, size: int) -> list[tuple[slice, slice]]:
 
 
 def _sample_count(size: int, row_values: int, phases: int = 1) -> int:
+    most = _MOST_BYTES // (4 * row_values)
+    if size > WIDEST_MOMENTS:
+        return min(_SAMPLES_OF_WIDE, most)
     wanted = phases * max(_FEWEST_SAMPLES, _SAMPLES_PER_WEIGHT * size)
-    return max(size, min(wanted, _MOST_BYTES // (4 * row_values)))
+    return max(size, min(wanted, most))

@@ -22,7 +22,7 @@ from mz.emulator.numerics import weight_max
 from mz.graph import Deconv, Graph, Input, Layer, Params, Quantization, Weighted, WeightQuant
 from mz.quantize.bias_correction import corrected_bias
 from mz.quantize.compensation import compensated
-from mz.quantize.covariance import at_places, centred, patches, patches_at
+from mz.quantize.covariance import WIDEST_MOMENTS, at_places, centred, patches, patches_at
 from mz.quantize.float_targets import Target, float_targets
 from mz.quantize.recipe import Recipe
 from mz.quantize.rounded_scales import round_with_scales
@@ -33,7 +33,7 @@ from mz.quantize.weights import by_channel, from_channels, integers, quantize_we
 from mz.threads import side_by_side
 
 _LARGEST_TENSOR_BYTES = 128 << 20
-MOST_WEIGHTS_A_CHANNEL = 8192
+_MOST_WIDE_WEIGHTS = 40 << 20
 _PIECE_BYTES = 4 << 20
 _FEWEST_IMAGES, _MOST_IMAGES = 16, 256
 
@@ -129,12 +129,12 @@ def refine(
 
 
 def rounds_to_second_order(layer: Weighted, kernel_shape: tuple[int, ...]) -> bool:
-    """Whether second-order rounding is done: not for so many weights an output channel that their second moments would
-    take too long (and gigabytes).
+    """Whether second-order rounding is done: not for so many weights, so many of them in a channel, that it would take
+    gigabytes (a dense layer of 25,088 inputs and 4,096 outputs).
     """
     if isinstance(layer, Deconv):  # [I, O/groups, ...]
         kernel_shape = (kernel_shape[1], kernel_shape[0] // layer.groups, *kernel_shape[2:])
-    return math.prod(kernel_shape[1:]) <= MOST_WEIGHTS_A_CHANNEL
+    return math.prod(kernel_shape[1:]) <= WIDEST_MOMENTS or math.prod(kernel_shape) <= _MOST_WIDE_WEIGHTS
 
 
 def _to_round(
