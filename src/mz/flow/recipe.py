@@ -128,9 +128,8 @@ def with_fine_scales(arch: zoo.HwArch, graph: Graph, plan: Plan) -> Plan:
     fine = Precision(16, recipe.precision.weight_bits)
     precisions = dict.fromkeys(normalization_scales(graph), fine) | dict(recipe.layer_precisions)
     changed = dataclasses.replace(recipe, layer_precisions=precisions)
-    if takes(arch, graph, _of_layers(graph, recipe)) and not takes(arch, graph, _of_layers(graph, changed)):
-        return plan
-    return dataclasses.replace(plan, recipe=changed)
+    fits = takes(arch, graph, _of_layers(graph, changed))
+    return dataclasses.replace(plan, recipe=changed) if fits else plan
 
 
 def _of_layers(graph: Graph, recipe: Recipe) -> dict[str, Precision]:
