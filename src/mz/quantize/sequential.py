@@ -88,7 +88,7 @@ def refine(
             layer
             for layer in graph.weighted
             if rounds_to_second_order(layer, params[layer.name]["kernel"].shape)
-            and quantization.weights[layer.name].bits <= 8
+            and min(quantization.weights[layer.name].bits, quantization.tensors[layer.inputs[0]].bits) <= 8
         ]
     # Threads of BLAS wait for each other at each of the many small products: on a processor that others use too, the
     # walk took twenty times as long. The steps have threads of their own.
