@@ -52,7 +52,9 @@ def sparsify(
     for name in shares:
         layer = graph.by_name.get(name)
         if not isinstance(layer, Weighted) or layer.host:
-            raise UserError(f"sparsity: {name} has no weights on the accelerator")
+            raise UserError(
+                f"sparsity: {name} has no weights on the accelerator; select layers that have, as {{conv*}}"
+            )
     kept = {name: np.ones(size, dtype=bool) for name, size in channel_counts(graph).items()}
 
     def zero_out(name: str, rows: np.ndarray, covariance: np.ndarray | None) -> np.ndarray:

@@ -33,7 +33,10 @@ def clip_weights(
     shares: dict[str, float] = {}
     for name, (mode, low, high) in bounds.items():
         if not isinstance(graph[name], Weighted):
-            raise UserError(f"layer {name}: has no weights to clip, its kind is {graph[name].kind}")
+            raise UserError(
+                f"layer {name}: has no weights to clip, its kind is {graph[name].kind}; "
+                "select layers that have, as {conv*}"
+            )
         kernel = params[name]["kernel"]
         if mode == "percentile":
             low, high = (float(edge) for edge in np.percentile(kernel, (low, high)))
