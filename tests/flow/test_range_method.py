@@ -12,7 +12,7 @@ from mz.flow.calibration import some
 from mz.flow.equalize import AS_ROUNDED
 from mz.flow.options import no_progress
 from mz.flow.range_method import with_range_method
-from mz.graph import Precision
+from mz.graph import Conv, Graph, Input, Precision
 from mz.quantize import ActivationRange, Recipe, Refinements
 
 
@@ -75,3 +75,17 @@ def test_without_refinements_the_first_that_measures_alike_is_taken(monkeypatch)
 def test_what_is_not_open_is_not_tried(monkeypatch, recipe) -> None:
     found, trials, seen = run(monkeypatch, ROUNDED, {}, Refinements(), recipe)
     assert found is recipe and trials.rounded == {} and seen == {"rounded": [], "refined": []}
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "counts"),
+    [(8, 4, (64, 256)), (224, 4, (64, 111)), (64, 20_000, (17, 34)), (64, 40_000, (16, 16))],
+    ids=["cheap", "large images", "dearer", "dear"],
+)
+def test_cheap_networks_are_tried_on_more_images(size, channels, counts) -> None:
+    image = Input(name="input_layer1", inputs=(), shape=(3, size, size))
+    conv = Conv(
+        name="conv1", inputs=(image.name,), shape=(channels, size, size), kernel_shape=(1, 1), strides=(1, 1),
+        pads=(0, 0, 0, 0), dilations=(1, 1), groups=1,
+    )  # fmt: skip
+    assert range_method._affordable(Graph("network", (image, conv), ("conv1",))) == counts

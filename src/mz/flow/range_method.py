@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -24,8 +25,12 @@ from mz.quantize import (
 )
 
 IMAGES, JUDGED_IMAGES = 64, 32
-REFINED_IMAGES = 16
-"""On so many integers are refined, and so many others judge them: a walk through the network is dear."""
+FEWEST_REFINED, MOST_REFINED, MOST_REFINED_JUDGED = 16, 64, 256
+"""On so many integers are refined, and so many others judge them: a walk through a network is dear. Where it is not,
+more: on 16 images the methods differ by chance as much as in truth.
+"""
+REFINED_MACS, JUDGED_BYTES = 1 << 32, 64 << 20
+"""What the images beyond the fewest may cost in time and in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +58,21 @@ def with_range_method(
     """
     if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
         return recipe, RangeTrials()
-    seen, unseen = halves(sample(2 * IMAGES), IMAGES, JUDGED_IMAGES)
+    refined_on, judged_on = _affordable(graph)
+    most = max(JUDGED_IMAGES, judged_on)
+    seen, unseen = halves(sample(2 * max(IMAGES, most)), IMAGES, most)
     statistics = statistics_of(graph, params, [seen])
     calibrated = graph, params, statistics
     if refinements == AS_ROUNDED:
-        rounded = output_noise_by_method(Trial(graph, params, unseen), *calibrated, recipe)
+        trial = Trial(graph, params, some(unseen, JUDGED_IMAGES))
+        rounded = output_noise_by_method(trial, *calibrated, recipe)
         return _with(recipe, best_method(rounded)), RangeTrials(rounded)
-    seen, trial = some(seen, REFINED_IMAGES), Trial(graph, params, some(unseen, REFINED_IMAGES))
+    trial = Trial(graph, params, some(unseen, FEWEST_REFINED))
     rounded = output_noise_by_method(trial, *calibrated, recipe, REFINED_CANDIDATES)
     alike = contenders(rounded, recipe.precision.activation_bits)
     if len(alike) == 1:
         return _with(recipe, alike[0]), RangeTrials(rounded)
-    refined = {}
+    seen, trial, refined = some(seen, refined_on), Trial(graph, params, some(unseen, judged_on)), {}
     with progress("ranges", len(alike), "trials") as advance:
         for method in alike:
             give_back()
@@ -75,3 +83,11 @@ def with_range_method(
 
 def _with(recipe: Recipe, method: str) -> Recipe:
     return dataclasses.replace(recipe, activation_range=ActivationRange(method))
+
+
+def _affordable(graph: Graph) -> tuple[int, int]:
+    """On how many images integers are refined, and how many others judge them."""
+    by_time = REFINED_MACS // max(1, sum(graph.macs(layer) for layer in graph.layers))
+    by_memory = JUDGED_BYTES // (4 * sum(math.prod(source.shape) for source in graph.inputs))
+    refined = min(max(by_time, FEWEST_REFINED), MOST_REFINED)
+    return refined, min(max(min(2 * by_time, by_memory), FEWEST_REFINED), MOST_REFINED_JUDGED)
