@@ -72,7 +72,9 @@ def with_range_method(
     alike = contenders(rounded, recipe.precision.activation_bits)
     if len(alike) == 1:
         return _with(recipe, alike[0]), RangeTrials(rounded)
-    seen, trial, refined = some(seen, refined_on), Trial(graph, params, some(unseen, judged_on)), {}
+    seen, refined = some(seen, refined_on), {}
+    if judged_on > FEWEST_REFINED:
+        trial = Trial(graph, params, some(unseen, judged_on))
     with progress("ranges", len(alike), "trials") as advance:
         for method in alike:
             give_back()
