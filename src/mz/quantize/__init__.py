@@ -18,7 +18,9 @@ from mz.quantize.noise_analysis import Alone, Observed, image_limit, noise_alone
 from mz.quantize.normalization_scales import normalization_scales
 from mz.quantize.quantizer import activation_quants, quantize
 from mz.quantize.range_choice import (
+    HEADROOMS,
     REFINED_CANDIDATES,
+    best_headroom,
     best_method,
     contenders,
     output_noise_by_method,
@@ -40,6 +42,7 @@ from mz.quantize.trial import Trial
 from mz.quantize.visible import scaled_ends
 
 __all__ = [
+    "HEADROOMS",
     "RANGE_ALONE",
     "RANGE_METHODS",
     "REFINED_CANDIDATES",
@@ -64,6 +67,7 @@ __all__ = [
     "Trial",
     "activation_quants",
     "adaround",
+    "best_headroom",
     "best_method",
     "block_count",
     "choose_four_bit",
