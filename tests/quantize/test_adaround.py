@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import cache
 
 import numpy as np
@@ -64,6 +65,36 @@ def test_blocks_come_closer() -> None:
     assert ours < 0.5 * theirs
     for weight in after.weights.values():
         assert np.abs(weight.kernel).max() <= weight_max(4)
+
+
+def test_steps_on_large_maps_take_fewer_images_and_blocks_still_come_closer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("torch")
+    from mz.quantize.learned import soft_rounding
+
+    monkeypatch.setattr(soft_rounding, "_STEP_VALUES", 1 << 11)
+    seen: dict[str, set[int]] = {}
+    batch_error = soft_rounding._batch_error
+
+    def counted(given, integers, chosen):
+        seen.setdefault(given.block.output, set()).add(len(chosen))
+        return batch_error(given, integers, chosen)
+
+    monkeypatch.setattr(soft_rounding, "_batch_error", counted)
+    graph, _, _ = start()
+    _, report = learned()
+    judged = 32
+    for block in blocks(graph):
+        largest = max(
+            math.prod(graph[name].shape) for name in (*block.inputs, *(one.name for one in block.layers))
+        )
+        assert seen[block.output] - {judged} == {min(SETTINGS.batch_size, max(4, (1 << 11) // largest))} - {
+            judged
+        }
+    assert min(map(min, seen.values())) < SETTINGS.batch_size
+    theirs, ours = report.blocks["fc1"]
+    assert ours < 0.5 * theirs
 
 
 def test_the_layers_of_a_block_are_first_rounded_for_what_reaches_them_now(

@@ -33,6 +33,10 @@ _SHARPEST, _BLUNTEST = 20.0, 2.0
 _PRESSURE = 500.0
 _BIAS_RATE = 0.1
 _JUDGED_AT_ONCE = 32
+_STEP_VALUES, _FEWEST_AT_ONCE = 1 << 22, 4
+"""A step sees so many values of the block's largest tensor, as far as that leaves it some images: few large maps hold
+as many places as many small ones, and beyond the caches a step of 32 images takes seconds.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,11 @@ def reconstruct(
     before = max(error, 1e-12)
     learned_from = np.flatnonzero(~given.apart)
     batch = min(settings.batch_size, len(learned_from))
-    steps = settings.epochs * (len(learned_from) // batch)
+    steps, at_once = settings.epochs * (len(learned_from) // batch), min(batch, _at_once(given))
     rng = np.random.default_rng([seed, *given.block.output.encode()])
     order = np.concatenate([rng.permutation(learned_from) for _ in range(settings.epochs + 1)])
     for step in range(steps):
-        chosen = np.sort(order[step * batch : (step + 1) * batch])
+        chosen = np.sort(order[step * at_once : (step + 1) * at_once])
         fractions = torch.cat([s.fraction().reshape(-1) for s in soft.values()])
         undecided = (1 - (2 * fractions - 1).abs().pow(_exponent(step, steps))).mean()
         loss = _batch_error(given, _with(fixed, soft), chosen) / before + _PRESSURE * undecided
@@ -135,6 +139,13 @@ def _fractions(layer: Layer, kernel: np.ndarray, weight: WeightQuant) -> tuple[n
         from_channels(layer, base, weight.kernel.shape).astype(np.float32),
         from_channels(layer, fraction, weight.kernel.shape),
     )
+
+
+def _at_once(given: Given) -> int:
+    """How many images a step may take."""
+    names = (*given.block.inputs, *(layer.name for layer in given.block.layers))
+    largest = max(math.prod(given.graph[name].shape) for name in names)
+    return max(_FEWEST_AT_ONCE, _STEP_VALUES // largest)
 
 
 def _exponent(step: int, steps: int) -> float:
