@@ -77,36 +77,6 @@ def test_what_is_not_open_is_not_tried(monkeypatch, recipe) -> None:
     assert found is recipe and trials.rounded == {} and seen == {"rounded": [], "refined": []}
 
 
-def headroom_of(count: int, spread: float) -> tuple[Recipe, range_method.RangeTrials]:
-    """Of a network whose images differ so much: every fourth is larger by that factor."""
-    builder = Builder(0)
-    builder.conv(builder.conv(builder.last, 6, 3), 4)
-    graph, params = builder.finish()
-    feeds = images(graph, count)
-    for image in feeds.values():
-        image[::4] *= spread
-    recipe = Recipe(precision=Precision(16, 16))
-    return with_range_method(graph, params, recipe, partial(some, feeds), AS_ROUNDED, no_progress)
-
-
-def test_16_bits_have_little_headroom_where_images_are_alike() -> None:
-    recipe, trials = headroom_of(32, 1.0)
-    assert recipe.headroom == 1.5 and recipe.activation_range.method == "auto"
-    for wide, near in zip(trials.headroom[2.0], trials.headroom[1.5], strict=True):
-        assert near == pytest.approx(wide + 2.5, abs=1.0)
-
-
-def test_16_bits_keep_their_headroom_where_half_of_the_images_do_not_show_what_others_reach() -> None:
-    recipe, trials = headroom_of(32, 1.8)
-    assert recipe.headroom == 2.0
-    assert min(trials.headroom[1.5]) < min(trials.headroom[2.0])
-
-
-def test_a_handful_of_images_do_not_decide_for_headroom() -> None:
-    recipe, trials = headroom_of(8, 1.0)
-    assert recipe.headroom == 2.0 and trials.headroom == {}
-
-
 @pytest.mark.parametrize(
     ("size", "channels", "counts"),
     [(8, 4, (64, 256)), (224, 4, (64, 111)), (64, 20_000, (17, 34)), (64, 40_000, (16, 16))],

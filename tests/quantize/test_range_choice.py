@@ -5,21 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pytest
 from tests.quantize.networks import images, residual_network
 
 from mz.emulator import NumpySession
 from mz.engines.float_ort import FloatSession
 from mz.graph import Precision
 from mz.quantize import ActivationRange, Recipe, Trial, collect, output_noise_by_method, quantize
-from mz.quantize.range_choice import (
-    CANDIDATES,
-    REFINED_CANDIDATES,
-    best_headroom,
-    best_method,
-    contenders,
-    refined_best,
-)
+from mz.quantize.range_choice import CANDIDATES, REFINED_CANDIDATES, best_method, contenders, refined_best
 
 
 def measured(recipe: Recipe, outlier: float = 1.0) -> dict[str, float]:
@@ -81,13 +73,6 @@ def test_where_integers_are_refined_what_measures_alike_contends_and_a_quarter_o
     assert refined_best({"l3": 25.0, "mse": 25.2}) == "l3"
     assert refined_best({"l3": 25.0, "mse": 25.3}) == "mse"
     assert refined_best({"mse": 25.3, "l1_5": 25.3}) == "mse"
-
-
-@pytest.mark.parametrize(
-    ("little", "taken"), [((61.0, 60.0), 1.5), ((64.0, 57.9), 2.0), ((58.2, 59.0), 2.0), ((50.0, 70.0), 2.0)]
-)
-def test_little_headroom_must_be_better_on_both_halves(little, taken):
-    assert best_headroom({2.0: (58.0, 58.0), 1.5: little}) == taken
 
 
 def test_only_the_methods_asked_for_are_measured():

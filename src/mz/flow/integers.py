@@ -207,10 +207,6 @@ def _ranges_step(recipe: Recipe, tried: RangeTrials, rounding: bool) -> Step:
         for how, found in (("", tried.rounded), ("refined: ", tried.refined))
         if found
     ]
-    others += [
-        f"{headroom:g} times their range {', '.join(f'{db:.1f}' for db in found)} dB"
-        for headroom, found in tried.headroom.items()
-    ]
     note = f"activations by {method}" + (f" ({'; '.join(others)})" if others else "")
     return Step("ranges", True, True, f"{note}, weights by {weights}, {recipe.precision}")
 

@@ -1,6 +1,4 @@
-"""Which method finds the activation ranges, where a recipe leaves it open: the one whose integers measure best. Above
-8 bits, how much room the ranges have beyond what the calibration set shows.
-"""
+"""Which method finds the activation ranges, where a recipe leaves it open: the one whose integers measure best."""
 
 from __future__ import annotations
 
@@ -15,13 +13,11 @@ from mz.flow.equalize import AS_ROUNDED, judged
 from mz.flow.options import Progress
 from mz.graph import Graph, Params
 from mz.quantize import (
-    HEADROOMS,
     REFINED_CANDIDATES,
     ActivationRange,
     Recipe,
     Refinements,
     Trial,
-    best_headroom,
     best_method,
     contenders,
     output_noise_by_method,
@@ -29,8 +25,6 @@ from mz.quantize import (
 )
 
 IMAGES, JUDGED_IMAGES = 64, 32
-FEWEST_IMAGES = 16
-"""Of fewer no half tells what other images reach."""
 FEWEST_REFINED, MOST_REFINED, MOST_REFINED_JUDGED = 16, 64, 256
 """On so many integers are refined, and so many others judge them: a walk through a network is dear. Where it is not,
 more: on 16 images the methods differ by chance as much as in truth.
@@ -41,14 +35,10 @@ REFINED_MACS, JUDGED_BYTES = 1 << 32, 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class RangeTrials:
-    """SNR of the outputs in dB by method: of the activations alone, and of those methods that were refined for it.
-
-    headroom: by times the range, with the ranges of either half of the images.
-    """
+    """SNR of the outputs in dB by method: of the activations alone, and of those methods that were refined for it."""
 
     rounded: Mapping[str, float] = dataclasses.field(default_factory=dict)
     refined: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    headroom: Mapping[float, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
 
 def with_range_method(
@@ -66,10 +56,8 @@ def with_range_method(
     several methods measure alike, each one's integers are refined as the network's will be: much of what clipping does,
     bias correction and compensation mend.
     """
-    if recipe.activation_range.method != "auto":
+    if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
         return recipe, RangeTrials()
-    if recipe.precision.activation_bits > 8:
-        return _with_headroom(graph, params, recipe, sample(2 * IMAGES))
     refined_on, judged_on = _affordable(graph)
     most = max(JUDGED_IMAGES, judged_on)
     seen, unseen = halves(sample(2 * max(IMAGES, most)), IMAGES, most)
@@ -93,29 +81,6 @@ def with_range_method(
             refined[method] = judged(trial, calibrated, _with(recipe, method), seen, refinements)
             advance(1)
     return _with(recipe, refined_best(refined)), RangeTrials(rounded, refined)
-
-
-def _with_headroom(
-    graph: Graph, params: Params, recipe: Recipe, images: Images
-) -> tuple[Recipe, RangeTrials]:
-    """The recipe with little headroom, where that measures better on either half of the images with the ranges of the
-    other. Half of the images show less than all: what clips too much there may not with the ranges of all.
-    """
-    if len(next(iter(images.values()))) < FEWEST_IMAGES:
-        return recipe, RangeTrials()
-    one, other = halves(images, IMAGES, IMAGES)
-    found: dict[float, list[float]] = {headroom: [] for headroom in HEADROOMS}
-    for seen, unseen in ((one, other), (other, one)):
-        statistics, trial = (
-            statistics_of(graph, params, [seen]),
-            Trial(graph, params, some(unseen, JUDGED_IMAGES)),
-        )
-        for headroom, decibels in found.items():
-            tried = dataclasses.replace(recipe, headroom=headroom)
-            decibels.append(trial.output_db(graph, params, statistics, tried))
-            give_back()
-    measured = {headroom: (first, second) for headroom, (first, second) in found.items()}
-    return dataclasses.replace(recipe, headroom=best_headroom(measured)), RangeTrials(headroom=measured)
 
 
 def _with(recipe: Recipe, method: str) -> Recipe:

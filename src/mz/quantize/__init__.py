@@ -18,9 +18,7 @@ from mz.quantize.noise_analysis import Alone, Observed, image_limit, noise_alone
 from mz.quantize.normalization_scales import normalization_scales
 from mz.quantize.quantizer import activation_quants, quantize
 from mz.quantize.range_choice import (
-    HEADROOMS,
     REFINED_CANDIDATES,
-    best_headroom,
     best_method,
     contenders,
     output_noise_by_method,
@@ -42,7 +40,6 @@ from mz.quantize.trial import Trial
 from mz.quantize.visible import scaled_ends
 
 __all__ = [
-    "HEADROOMS",
     "RANGE_ALONE",
     "RANGE_METHODS",
     "REFINED_CANDIDATES",
@@ -67,7 +64,6 @@ __all__ = [
     "Trial",
     "activation_quants",
     "adaround",
-    "best_headroom",
     "best_method",
     "block_count",
     "choose_four_bit",

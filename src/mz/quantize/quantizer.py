@@ -87,7 +87,7 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
         function = _readers_function(graph, group)
         low, high = _range([statistics[name] for name in makers], how, bits, function)
         if bits > 8 and how.method not in ("manual", "percentile"):
-            low, high = _with_headroom(graph, makers, low, high, function, recipe.headroom)
+            low, high = _with_headroom(graph, makers, low, high, function)
         even = any(isinstance(graph[name], Elementwise) for name in group)
         tensors.update(dict.fromkeys(group, tensor_quant(low, high, bits, even)))
     _make_products_exact(graph, groups, tensors)
@@ -127,10 +127,10 @@ def _range(
 
 
 def _with_headroom(
-    graph: Graph, makers: Sequence[str], low: float, high: float, function: Function, headroom: float
+    graph: Graph, makers: Sequence[str], low: float, high: float, function: Function
 ) -> tuple[float, float]:
-    """`headroom` times the range, or up to where `function` becomes constant if that is near, but never beyond what the
-    layers' own clips let through.
+    """Twice the range, or up to where `function` becomes constant if that is near, but never beyond what the layers'
+    own clips let through.
 
     With 16 bits a step is nothing and a clipped value is all the error there is: one bit buys room for inputs that
     the calibration set did not show.
@@ -138,8 +138,8 @@ def _with_headroom(
     far_low, far_high = (varied_end(_NEAR * end, function) for end in (low, high))
     clips = [getattr(graph[name], "clip", UNBOUNDED) for name in makers]
     lowest, highest = min(clip[0] for clip in clips), max(clip[1] for clip in clips)
-    least = far_low if far_low > _NEAR * low else headroom * low
-    most = far_high if far_high < _NEAR * high else headroom * high
+    least = far_low if far_low > _NEAR * low else 2 * low
+    most = far_high if far_high < _NEAR * high else 2 * high
     return max(least, min(lowest, low)), min(most, max(highest, high))
 
 

@@ -30,11 +30,6 @@ MARGIN_DB, FOUR_BIT_MARGIN_DB, REFINED_MARGIN_DB = 1.0, 2.0, 0.25
 activations of 4 bits, and after it.
 """
 
-HEADROOMS = (2.0, 1.5)
-"""Times the range, above 8 bits. The first holds what the calibration set did not show; with the second the steps are
-finer by 2.5 dB, and where an image goes beyond, that is lost many times over.
-"""
-
 
 def output_noise_by_method(
     trial: Trial,
@@ -67,21 +62,6 @@ def contenders(decibels: Mapping[str, float], activation_bits: int) -> list[str]
 def refined_best(decibels: Mapping[str, float]) -> str:
     """The one to take of candidates that were measured after their refinement."""
     return _alike(decibels, REFINED_MARGIN_DB)[0]
-
-
-def best_headroom(decibels: Mapping[float, tuple[float, float]]) -> float:
-    """The one to take, given what each measured on either half of the images with the ranges of the other: less than
-    the most only where both halves are better off.
-    """
-    most, *others = HEADROOMS
-    return next(
-        (
-            headroom
-            for headroom in others
-            if min(np.subtract(decibels[headroom], decibels[most])) > REFINED_MARGIN_DB
-        ),
-        most,
-    )
 
 
 def _alike(decibels: Mapping[str, float], margin: float) -> list[str]:

@@ -35,7 +35,7 @@ class Recipe:
 
     precision: of every layer that `layer_precisions` does not name. per_layer_weight_scale: one weight scale a layer
     instead of one per output channel. weight_search: weight scales by least squared error instead of the
-    largest weight. headroom: times what the calibration set shows that ranges above 8 bits reach.
+    largest weight.
     """
 
     precision: Precision = field(default_factory=Precision)
@@ -45,7 +45,6 @@ class Recipe:
     weight_search: bool = True
     layer_weight_search: Mapping[str, bool] = field(default_factory=dict)
     per_layer_weight_scale: bool = False
-    headroom: float = 2.0
 
     def precision_of(self, name: str) -> Precision:
         return self.layer_precisions.get(name, self.precision)
@@ -96,7 +95,6 @@ class Recipe:
         return {
             "precision": str(self.precision),
             "activation_range": self.activation_range.method,
-            "headroom": self.headroom,
             "weight_scale": "per_layer" if self.per_layer_weight_scale else "per_channel",
             "weight_search": self.weight_search,
             "layer_precisions": {
