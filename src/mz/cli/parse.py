@@ -29,7 +29,7 @@ def command(ref: ModelRef, hw_arch: str | None, har_out: Path | None, console: C
     write(archive, path)
     graph = archive.graph
     parameters = sum(array.size for arrays in archive.params.values() for array in arrays.values())
-    macs = sum(graph.macs(layer) for layer in graph.layers)
+    macs = graph.coverage().macs
     console.result(
         f"{archive.name}: {len(graph.layers)} layers, {quantity(parameters)} parameters, {quantity(macs)} MACs an image"
     )

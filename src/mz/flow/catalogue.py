@@ -20,6 +20,7 @@ def info(ref: ModelRef) -> dict[str, Any]:
     """The row of one network, with input shapes, parameters and MACs counted on its graph."""
     archive: Archive = har.read(ref.har) if ref.har else parse(ref)
     graph = archive.working_graph
+    coverage = graph.coverage()
     counted = {
         "input": {layer.name: list(layer.shape) for layer in graph.inputs},
         "outputs": {name: list(graph[name].shape) for name in graph.outputs},
@@ -27,10 +28,10 @@ def info(ref: ModelRef) -> dict[str, Any]:
         "parameters": sum(
             array.size for arrays in archive.working_params.values() for array in arrays.values()
         ),
-        "macs": sum(graph.macs(layer) for layer in graph.layers),
+        "macs": coverage.macs,
         "accelerator": {
-            "layers_percent": round(graph.coverage().layers_percent, 1),
-            "macs_percent": round(graph.coverage().macs_percent, 1),
+            "layers_percent": round(coverage.layers_percent, 1),
+            "macs_percent": round(coverage.macs_percent, 1),
         },
         "host": archive.report.get("parse", {}).get("host", {}),
     }

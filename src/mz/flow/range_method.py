@@ -89,7 +89,7 @@ def _with(recipe: Recipe, method: str) -> Recipe:
 
 def _affordable(graph: Graph) -> tuple[int, int]:
     """On how many images integers are refined, and how many others judge them."""
-    by_time = REFINED_MACS // max(1, sum(graph.macs(layer) for layer in graph.layers))
+    by_time = REFINED_MACS // max(1, graph.coverage().macs)
     by_memory = JUDGED_BYTES // (4 * sum(math.prod(source.shape) for source in graph.inputs))
     refined = min(max(by_time, FEWEST_REFINED), MOST_REFINED)
     return refined, min(max(min(2 * by_time, by_memory), FEWEST_REFINED), MOST_REFINED_JUDGED)
