@@ -67,7 +67,7 @@ class Bench:
                 snr.update(one, other)
             answers = float_eval.update(ours, about), other_eval.update(theirs, about)
             agreeing, compared = self.task.agreement(*answers)
-            part, whole = part + agreeing, whole + compared
+            part, whole = part + agreeing.sum(), whole + compared.sum()
         baseline, result = float_eval.result(), other_eval.result()
         lost = tasks.degradation(baseline, result)[self.metric]
         return {

@@ -76,7 +76,7 @@ class Bench:
             for one, other in zip(expected, found, strict=True):
                 meter.update(one, other)
             same, of = self.task.agreement(ours.update(expected, about), theirs.update(found, about))
-            part, whole = part + same, whole + of
+            part, whole = part + same.sum(), whole + of.sum()
         lost = tasks.degradation(ours.result(), theirs.result())
         metric = theirs.result().metric
         value = theirs.result().metrics.get(metric)

@@ -125,6 +125,7 @@ def evaluate(ref: Any, options: Any, *, progress: Any, note: Callable[[str], Any
             "baseline": {"metrics": {"top1": 93.45}, "ci95": {"top1": (92.9, 93.9)}},
             "degradation": {"top1": {"value": np.float64(0.04), "low": -0.02, "high": 0.1}},
             "agreement": 99.5,
+            "agreement_ci95": (99.34, 99.62),
             "snr_db": float("inf"),
         }
     return flow_options.EvalResult(

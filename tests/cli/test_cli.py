@@ -242,7 +242,7 @@ def test_eval_emulator_and_json() -> None:
     data = json.loads(result.stdout)
     assert set(data) == {
         *("model", "target", "engine", "precision", "metrics", "count", "ci95", "images_per_second"),
-        *("baseline", "degradation", "agreement", "snr_db"),
+        *("baseline", "degradation", "agreement", "agreement_ci95", "snr_db"),
     }
     assert data["degradation"] == {"top1": {"value": 0.04, "low": -0.02, "high": 0.1}}
     assert data["ci95"] == {"top1": [92.9, 93.88]}

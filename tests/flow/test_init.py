@@ -157,7 +157,11 @@ def test_outputs_that_mz_cannot_read_are_compared(tmp_path: Path, images: Path) 
     har.write(archive, tmp_path / "net.har")
     options = EvalOptions(target="emulator", data_path=images, visualize=tmp_path / "drawn")
     found = flow.evaluate(ModelRef(har=tmp_path / "net.har"), options)
-    assert found.snr_db > 20 and found.agreement is not None
+    assert found.snr_db > 20
+    least = 100 / np.sqrt(1 + 10 ** (-found.snr_db / 10))
+    assert least - 0.5 < found.agreement < 100
+    low, high = found.agreement_ci95
+    assert low <= found.agreement <= high and high - low < 1
     assert len(list((tmp_path / "drawn").iterdir())) == 6
 
 

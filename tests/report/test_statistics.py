@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mz.report.statistics import SnrMeter, agreement, paired_difference, wilson_interval
+from mz.report.statistics import SnrMeter, paired_difference, share_interval, wilson_interval
 
 SHARES = st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 PAIRS = st.integers(1, 200).flatmap(
@@ -79,11 +79,19 @@ def test_the_paired_interval_covers_the_truth() -> None:
     assert 0.92 <= held / 1000 <= 0.98
 
 
-def test_agreement() -> None:
-    assert agreement(np.array([1, 2, 3, 4]), np.array([1, 2, 3, 5])) == 75.0
-    for wrong in (np.array([1]), np.array([], int)):
-        with pytest.raises(ValueError, match="no pairs"):
-            agreement(np.array([], int), wrong)
+def test_a_share_of_whole_images_has_wilsons_interval() -> None:
+    parts, wholes = np.array([1.0, 0.0, 1.0, 1.0]), np.ones(4)
+    assert share_interval(parts, wholes) == wilson_interval(3, 4)
+    assert share_interval(2 * parts, 2 * wholes) == wilson_interval(3, 4)
+
+
+def test_a_share_of_parts_of_images_is_as_sure_as_images_are_alike() -> None:
+    rng = np.random.default_rng(0)
+    wholes = rng.uniform(1, 2, 400)
+    near, far = (wholes * rng.uniform(low, 1, 400) for low in (0.998, 0.5))
+    for parts, width in ((near, 0.02), (far, 4.0)):
+        low, high = share_interval(parts, wholes)
+        assert low < 100 * parts.sum() / wholes.sum() < high and 0.2 * width < high - low < width
 
 
 @given(

@@ -120,9 +120,9 @@ def test_agreement_counts_both_sides() -> None:
         corners = np.array([[x, 0.1, x + 0.1, 0.2] for x in places], np.float32).reshape(-1, 4)
         return Detections(corners, np.full(len(places), score, np.float32), np.zeros(len(places), np.int64))
 
-    assert FACES.agreement([boxes(0.1, 0.5)], [boxes(0.1)]) == (2.0, 3.0)
-    assert FACES.agreement([boxes()], [boxes()]) == (1.0, 1.0)
-    assert FACES.agreement([boxes(0.1)], [boxes(0.1, score=0.1)]) == (0.0, 1.0)
+    ours, theirs = [boxes(0.1, 0.5), boxes(), boxes(0.1)], [boxes(0.1), boxes(), boxes(0.1, score=0.1)]
+    part, whole = FACES.agreement(ours, theirs)
+    assert part.tolist() == [2, 1, 0] and whole.tolist() == [3, 1, 1]
 
 
 def test_wrong_labels_and_outputs() -> None:

@@ -75,7 +75,8 @@ def test_metrics() -> None:
         {"exact": 50.0, "exact_without_spaces": 75.0, "edit_similarity": 100 * (1 + 2 / 3 + 1 + 0) / 4}
     )
     assert set(result.ci95) == set(result.metrics)
-    assert TASK.agreement(["a", "b"], ["a", "c"]) == (1.0, 2.0)
+    part, whole = TASK.agreement(["a", "b"], ["a", "c"])
+    assert part.tolist() == [1, 0] and whole.tolist() == [1, 1]
     low, high = result.ci95["edit_similarity"]
     assert low < result.metrics["edit_similarity"] < high
     assert tasks.degradation(result, result)["edit_similarity"] == {"value": 0.0, "low": 0.0, "high": 0.0}

@@ -169,7 +169,7 @@ def as_data(result: EvalResult) -> dict[str, Any]:
     }
     if result.damaged:
         data["damaged"] = list(result.damaged)
-    for key in ("baseline", "degradation", "agreement", "snr_db", "saturation"):
+    for key in ("baseline", "degradation", "agreement", "agreement_ci95", "snr_db", "saturation"):
         if (value := getattr(result, key)) is not None:
             data[key] = value
     return data

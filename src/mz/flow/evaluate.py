@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from mz.flow.visualize import Gallery
 from mz.graph import Graph, Params, Quantization
 from mz.optimize import device_input
 from mz.quantize import layer_bytes
-from mz.report.statistics import SnrMeter
+from mz.report.statistics import SnrMeter, share_interval
 
 _BATCH_BYTES = 128 << 20
 _MOST_IMAGES_PER_BATCH = 64
@@ -85,7 +85,8 @@ def evaluate_archive(
 
     float_eval, integer_eval, snr = task.evaluator(), task.evaluator(), SnrMeter()
     gallery = Gallery(options.visualize, task, dataset) if options.visualize else None
-    seconds = part = whole = 0.0
+    seconds = 0.0
+    agreements: list[tasks.Agreement] = []
     damaged: list[str] = []
 
     def leave_out(error: data.DamagedImageError) -> None:
@@ -120,8 +121,7 @@ def evaluate_archive(
                     quantized.counter.run(feeds)
                 outputs = [restored[name] for name in quantized.graph.outputs]
                 answers = integer_eval.update(outputs, about)
-                agreeing, compared = task.agreement(float_answers, answers)
-                part, whole = part + agreeing, whole + compared
+                agreements.append(task.agreement(float_answers, answers))
                 for ours, theirs in zip(float_outputs, outputs, strict=True):
                     snr.update(ours, theirs)
             if gallery is not None:
@@ -147,13 +147,22 @@ def evaluate_archive(
         precision="float32" if quantized is None else quantized.precision,
         baseline=None if quantized is None else {"metrics": baseline.metrics, "ci95": baseline.ci95},
         degradation=None if quantized is None else tasks.degradation(baseline, result),
-        agreement=None if quantized is None else 100 * part / whole,
+        **_agreement(agreements),
         snr_db=None if quantized is None else snr.db,
         damaged=tuple(damaged),
         saturation=_counted(archive.working_graph, saturation),
     )
     source = options.data_path.name if options.data_path else dataset.name
     return dataclasses.replace(measured, archive=with_accuracy(archive, measured, source))
+
+
+def _agreement(batches: Sequence[tasks.Agreement]) -> dict[str, Any]:
+    """The fields of a result that say how far two networks agree."""
+    if not batches:
+        return {}
+    parts, wholes = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    share = 100 * float(parts.sum() / wholes.sum())
+    return {"agreement": share, "agreement_ci95": share_interval(parts, wholes)}
 
 
 def batch_size(graph: Graph, every_layer: bool = False) -> int:

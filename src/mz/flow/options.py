@@ -182,8 +182,9 @@ class EvalOptions:
 
 @dataclass(frozen=True, slots=True)
 class EvalResult:
-    """metrics in %, ci95 their 95 % intervals; baseline, degradation (points), agreement (%) and snr_db with an
-    archive only. count: images that were judged; damaged: what was said of each that could not be decoded.
+    """metrics in %, ci95 their 95 % intervals; baseline, degradation (points), agreement (%), its 95 % interval and
+    snr_db with an archive only. count: images that were judged; damaged: what was said of each that could not be
+    decoded.
     saturation: by layer, `total` output integers and how many of them were clipped to the bounds `low` and `high`.
     archive: what was evaluated, with all this but the speed in its report.
     """
@@ -200,6 +201,7 @@ class EvalResult:
     baseline: dict[str, Any] | None = None
     degradation: dict[str, dict[str, float]] | None = None
     agreement: float | None = None
+    agreement_ci95: tuple[float, float] | None = None
     snr_db: float | None = None
     damaged: tuple[str, ...] = ()
     saturation: dict[str, dict[str, int]] | None = None

@@ -42,7 +42,6 @@ from mz.flow.search_state import State, file_digest, open_state, search_key, sta
 from mz.graph import Precision
 from mz.optimize import device_input
 from mz.quantize import image_limit, worst_first
-from mz.report.statistics import wilson_interval
 from mz.script import OPTIMIZATION_LEVELS, ScriptSettings
 
 MIXED = {f"mixed, {db} dB": db for db in (3, 6, 12)}
@@ -305,10 +304,9 @@ def _finish(state: State, har_path: Path, rows: Sequence[Tried], metric: str, be
 
 
 def _lost(judged: EvalResult) -> dict[str, dict[str, float]]:
-    """What was lost by metric, in points, with its paired interval; agreement counts as a share of the images."""
-    assert judged.agreement is not None
-    same = round(judged.agreement * judged.count / 100)
-    low, high = wilson_interval(same, judged.count)
+    """What was lost by metric, in points, with its paired interval."""
+    assert judged.agreement is not None and judged.agreement_ci95 is not None
+    low, high = judged.agreement_ci95
     agreement = {"value": 100 - judged.agreement, "low": 100 - high, "high": 100 - low}
     lost = {
         name: {key: float(value) for key, value in loss.items()}

@@ -87,12 +87,15 @@ def percentile_interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def agreement(predictions_a: np.ndarray, predictions_b: np.ndarray) -> float:
-    """Share in % of the images that both give the same class; both are integers [N], N > 0."""
-    a, b = np.asarray(predictions_a), np.asarray(predictions_b)
-    if a.shape != b.shape or a.size == 0:
-        raise ValueError(f"no pairs: {a.shape} and {b.shape}")
-    return 100 * float(np.mean(a == b))
+def share_interval(parts: np.ndarray, wholes: np.ndarray) -> tuple[float, float]:
+    """95 % interval in % of sum(parts) / sum(wholes) over images, float [N] each, 0 <= parts <= wholes, wholes > 0.
+
+    Wilson's where each image counts wholly or not at all; otherwise percentiles over resampled images.
+    """
+    if np.all((parts == 0) | (parts == wholes)):
+        return wilson_interval(round(len(parts) * parts.sum() / wholes.sum()), len(parts))
+    weights = resampling_weights(len(parts))
+    return percentile_interval(100 * (weights @ parts) / (weights @ wholes))
 
 
 _BLOCK = 1 << 13

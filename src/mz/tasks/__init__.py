@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mz.errors import UserError
-from mz.tasks.base import Evaluator, Task, TaskResult, degradation
+from mz.tasks.base import Agreement, Evaluator, Task, TaskResult, degradation
 from mz.tasks.classification import Classification
 from mz.tasks.detection import Detection
 from mz.tasks.face_detection import FaceDetection
@@ -40,4 +40,4 @@ def load(config: NetworkConfig) -> Task:
     return TASKS[name](config)
 
 
-__all__ = ["TASKS", "Evaluator", "Task", "TaskResult", "degradation", "load", "with_characters"]
+__all__ = ["TASKS", "Agreement", "Evaluator", "Task", "TaskResult", "degradation", "load", "with_characters"]

@@ -55,6 +55,12 @@ def degradation(baseline: TaskResult, result: TaskResult) -> dict[str, dict[str,
     return found
 
 
+Agreement = tuple[np.ndarray, np.ndarray]
+"""By image, how much of two answers is the same, and of how much: (part, whole), float64 [N] each, whole above 0. The
+agreement of many images is the sum of parts over that of wholes.
+"""
+
+
 class Evaluator(Protocol):
     """Takes a network's outputs batch by batch."""
 
@@ -89,8 +95,8 @@ class Task(Protocol):
 
     def evaluator(self) -> Evaluator: ...
 
-    def agreement(self, ours: Any, theirs: Any) -> tuple[float, float]:
-        """How much of two networks' answers to the same batch is the same: (part, whole), to be summed over batches."""
+    def agreement(self, ours: Any, theirs: Any) -> Agreement:
+        """How much of two networks' answers to the same batch is the same."""
         ...
 
     def draw(

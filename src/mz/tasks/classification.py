@@ -10,7 +10,7 @@ import numpy as np
 
 from mz.data import BatchInfo
 from mz.errors import UserError
-from mz.tasks.base import ImageTask, TaskResult, shapes_of
+from mz.tasks.base import Agreement, ImageTask, TaskResult, shapes_of
 from mz.tasks.drawing import BLACK, RED, captioned, picture
 from mz.zoo import NetworkConfig
 
@@ -34,9 +34,9 @@ class Classification(ImageTask):
     def evaluator(self) -> ClassificationEvaluator:
         return ClassificationEvaluator(self.name, self.metric, self.tops)
 
-    def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
+    def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> Agreement:
         """Images that both give the same class."""
-        return float(np.sum(ours == theirs)), float(len(ours))
+        return (ours == theirs).astype(float), np.ones(len(ours))
 
     def draw(
         self,

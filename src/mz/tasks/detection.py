@@ -11,7 +11,7 @@ from mz.data import BatchInfo, Boxes
 from mz.data.geometry import filled
 from mz.errors import UserError
 from mz.tasks.average_precision import average_precision
-from mz.tasks.base import ImageTask, TaskResult
+from mz.tasks.base import Agreement, ImageTask, TaskResult
 from mz.tasks.boxes import Detections, matches, suppress
 from mz.tasks.decoders import DECODERS
 from mz.tasks.drawing import BLACK, captioned, colour, draw_boxes, draw_truth, picture
@@ -82,16 +82,16 @@ class Detection(ImageTask):
             {"map": drawn.mean(axis=1), "ap50": drawn[:, 0]},
         )
 
-    def agreement(self, ours: list[Detections], theirs: list[Detections]) -> tuple[float, float]:
+    def agreement(self, ours: list[Detections], theirs: list[Detections]) -> Agreement:
         """Boxes of at least the shown score that pair off (same class, overlap of at least 0.5), counted on both
         sides, of all such boxes; an image in which neither network sees any counts as one that agrees.
         """
-        part = whole = 0
-        for a, b in zip(ours, theirs, strict=True):
+        part, whole = np.ones(len(ours)), np.ones(len(ours))
+        for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
             a, b = a.at(a.scores >= self._shown), b.at(b.scores >= self._shown)
-            part += 2 * matches(a, b, _AGREEMENT_IOU) if len(a) + len(b) else 1
-            whole += len(a) + len(b) or 1
-        return float(part), float(whole)
+            if len(a) + len(b):
+                part[index], whole[index] = 2 * matches(a, b, _AGREEMENT_IOU), len(a) + len(b)
+        return part, whole
 
     def draw(
         self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mz.data import BatchInfo
-from mz.tasks.base import ImageTask, TaskResult, shapes_of
+from mz.tasks.base import Agreement, ImageTask, TaskResult, shapes_of
 from mz.tasks.drawing import BLACK, captioned, picture
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ class Outputs(ImageTask):
     def evaluator(self) -> OutputsEvaluator:
         return OutputsEvaluator()
 
-    def agreement(self, ours: list[np.ndarray], theirs: list[np.ndarray]) -> tuple[float, float]:
-        """Outputs of an image whose largest value both networks have at the same place."""
-        same = sum(float(np.sum(a == b)) for a, b in zip(ours, theirs, strict=True))
-        return same, float(sum(places.size for places in ours))
+    def agreement(self, ours: list[np.ndarray], theirs: list[np.ndarray]) -> Agreement:
+        """Cosine similarity of each output, negative ones counting as 0."""
+        found = [_cosine(a, b) for a, b in zip(ours, theirs, strict=True)]
+        return np.sum(found, axis=0), np.full(len(found[0]), float(len(found)))
 
     def draw(
         self,
@@ -46,13 +46,22 @@ class Outputs(ImageTask):
 
 @dataclass
 class OutputsEvaluator:
-    """Counts images; an answer is the place of the largest value of each output."""
+    """Counts images; an answer is an output as it is, float [N, values]."""
 
     _count: int = 0
 
     def update(self, outputs: list[np.ndarray], info: BatchInfo) -> list[np.ndarray]:
         self._count += len(outputs[0])
-        return [output.reshape(len(output), -1).argmax(axis=1) for output in outputs]
+        return [output.reshape(len(output), -1) for output in outputs]
 
     def result(self) -> TaskResult:
         return TaskResult(metric="agreement", metrics={}, count=self._count)
+
+
+def _cosine(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Of the rows of two arrays [N, values], within 0..1: float64 [N]. Two rows of zeros are alike."""
+    a, b = ours.astype(np.float64), theirs.astype(np.float64)
+    lengths = np.sqrt(np.square(a).sum(axis=1) * np.square(b).sum(axis=1))
+    products = np.einsum("nv,nv->n", a, b)
+    found = np.where(np.all(a == b, axis=1), 1.0, products / np.where(lengths > 0, lengths, 1.0))
+    return found.clip(0.0, 1.0)

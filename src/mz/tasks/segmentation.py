@@ -14,7 +14,7 @@ import numpy as np
 from mz.data import BatchInfo
 from mz.errors import UserError
 from mz.report.statistics import resampling_weights
-from mz.tasks.base import ImageTask, TaskResult, one_output
+from mz.tasks.base import Agreement, ImageTask, TaskResult, one_output
 from mz.tasks.drawing import BLACK, captioned, palette, picture
 from mz.zoo import NetworkConfig
 
@@ -37,9 +37,10 @@ class Segmentation(ImageTask):
     def evaluator(self) -> SegmentationEvaluator:
         return SegmentationEvaluator(self.name, self.metric, self._ignored)
 
-    def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
+    def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> Agreement:
         """Pixels that both give the same class."""
-        return float(np.sum(ours == theirs)), float(ours.size)
+        same = (ours == theirs).reshape(len(ours), -1)
+        return same.sum(axis=1, dtype=float), np.full(len(ours), float(same.shape[1]))
 
     def draw(
         self,

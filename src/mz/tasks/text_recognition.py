@@ -16,7 +16,7 @@ import numpy as np
 from mz.data import BatchInfo
 from mz.errors import UserError
 from mz.report.statistics import resampling_weights
-from mz.tasks.base import ImageTask, TaskResult, one_output
+from mz.tasks.base import Agreement, ImageTask, TaskResult, one_output
 from mz.tasks.drawing import BLACK, RED, captioned, picture
 from mz.zoo import NetworkConfig
 
@@ -38,9 +38,9 @@ class TextRecognition(ImageTask):
     def evaluator(self) -> TextEvaluator:
         return TextEvaluator(self.name, self.metric, self._characters)
 
-    def agreement(self, ours: list[str], theirs: list[str]) -> tuple[float, float]:
+    def agreement(self, ours: list[str], theirs: list[str]) -> Agreement:
         """Images that both read the same text from."""
-        return float(sum(a == b for a, b in zip(ours, theirs, strict=True))), float(len(ours))
+        return np.array([float(a == b) for a, b in zip(ours, theirs, strict=True)]), np.ones(len(ours))
 
     def draw(
         self,
