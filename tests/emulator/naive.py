@@ -209,7 +209,7 @@ FUNCTIONS = {
     "celu": lambda x, alpha: x if x >= 0 else alpha * math.expm1(x / alpha),
     "softplus": _softplus,
     "tanh": math.tanh,
-    "power": lambda x, exponent, offset: _power(x + offset, exponent),
+    "power": lambda x, exponent, offset, factor=1.0: _power(factor * x + offset, exponent),
     "clip": lambda x, low, high: clamp(x, low, high),
     "gelu": lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))),
     "gelu_tanh": lambda x: 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),

@@ -59,7 +59,7 @@ def test_every_layer_kind_is_lowered(kind) -> None:
 )
 def test_every_function_is_lowered(function, scaled) -> None:
     constants = {"clip": (-0.5, 0.8), "hard_sigmoid": (0.3, 0.4), "celu": (0.7,), "selu": (1.5, 1.1)}
-    constants |= {"leaky_relu": (0.2,), "elu": (0.6,), "power": (1.5, 0.25)}
+    constants |= {"leaky_relu": (0.2,), "elu": (0.6,), "power": (1.5, 0.25, 0.7)}
     x = array(2, *MAP) * 3
     names = functions.SCALING if scaled else functions.ARRAYS.get(function, ())
     params = {name: array(3) for name in names}

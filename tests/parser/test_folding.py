@@ -196,3 +196,30 @@ def test_a_shortcut_without_weights_is_one_strided_convolution(proven) -> None:
     }
     result = proven(nodes, ["N", 3, 9, 8], constants, at_least_db=200)
     assert kinds(result) == ["conv"] and result.graph["conv1"].strides == (2, 2)
+
+
+def test_transposes_meet_behind_what_works_value_by_value(proven) -> None:
+    """The constants, one per channel on the last axis, go into the convolution with them."""
+    nodes = [
+        *(CONV, op("Transpose", "c", "t", perm=[0, 2, 3, 1]), op("Mul", "t s", "m"), op("Add", "m o", "a")),
+        *(op("Sigmoid", "a", "g"), op("Mul", "a g", "h"), op("Add", "h t", "r")),
+        *(op("Transpose", "r", "u", perm=[0, 3, 1, 2]), op("Conv", "u v")),
+    ]
+    constants = WEIGHTS | {"s": weights(4), "o": weights(4, seed=1), "v": weights(2, 4, 1, 1)}
+    assert kinds(proven(nodes, X, constants)) == ["conv", "conv", "activation", "add", "conv"]
+
+
+def test_a_transpose_that_others_read_too_is_not_doubled(proven) -> None:
+    nodes = [
+        *(CONV, op("Transpose", "c", "t", perm=[0, 2, 3, 1]), op("MatMul", "t v", "d")),
+        *(op("Sigmoid", "t", "g"), op("MatMul", "g v", "e"), op("Add", "d e")),
+    ]
+    result = proven(nodes, X, WEIGHTS | {"v": weights(4, 5)})
+    assert kinds(result).count("transpose") == 1
+
+
+def test_a_sigmoid_at_the_end_stays_there(proven) -> None:
+    """Its scores are told from what it reads."""
+    nodes = [CONV, op("Transpose", "c", "t", perm=[0, 2, 3, 1]), op("Sigmoid", "t")]
+    result = proven(nodes, X, WEIGHTS)
+    assert kinds(result) == ["conv", "transpose", "activation"] and set(result.scores) == {"activation1"}

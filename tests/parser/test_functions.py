@@ -45,7 +45,9 @@ def test_prelu(proven, slope) -> None:
 def test_powers(proven) -> None:
     nodes = [op("Pow", "x two", "s"), op("Add", "s one", "p"), op("Sqrt", "p", "r"), op("Pow", "r half")]
     result = proven(nodes, X, {"two": 2, "half": 0.5, "one": 1})
-    assert kinds(result) == ["activation", "conv", "activation", "activation"]
+    assert kinds(result) == ["mul", "activation"]
+    assert result.graph["activation1"].constants == (0.25, 1.0), "what is before a power goes into it"
+    assert kinds(proven(op("Pow", "x p"), X, {"p": 3})) == ["activation"]
 
 
 WRITTEN_OUT = {

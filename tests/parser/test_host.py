@@ -106,16 +106,17 @@ def test_normalizations_of_host_tensors_stay_operators(proven) -> None:
     assert kinds(proven(nodes, X, constants)) == ["softmax", "host_op", "host_op"]
 
 
-def test_a_written_out_normalization_runs_on_the_host(proven) -> None:
-    constants = {"s": weights(7), "b": weights(7, seed=1)}
+def test_a_written_out_normalization_behind_the_host_stays_as_it_is(proven) -> None:
+    constants = {"s": weights(7), "b": weights(7, seed=1), "two": 2, "e": 1e-5}
     nodes = [
-        *(op("ReduceMean", "x", "m", axes=[-1]), op("Sub", "x m", "d"), op("Pow", "d two", "p")),
-        *(op("ReduceMean", "p", "v", axes=[-1]), op("Add", "v e", "w"), op("Sqrt", "w", "r")),
-        *(op("Div", "d r", "n"), op("Mul", "n s", "g"), op("Add", "g b")),
+        *(op("Softmax", "x", "h"), op("ReduceMean", "h", "m", axes=[-1]), op("Sub", "h m", "d")),
+        *(op("Pow", "d two", "p"), op("ReduceMean", "p", "v", axes=[-1]), op("Add", "v e", "w")),
+        *(op("Sqrt", "w", "r"), op("Div", "d r", "n"), op("Mul", "n s", "g"), op("Add", "g b")),
     ]
-    written_out = proven(nodes, ["N", 5, 7], constants | {"two": 2, "e": 1e-5})
-    assert written_out.graph.coverage().accelerator_layers == 0
-    assert list(written_out.host_reasons) == [written_out.graph.layers[1].name]
+    result = proven(nodes, ["N", 5, 7], constants)
+    assert result.graph.coverage().accelerator_layers == 0
+    assert len(of_kind(result, "host_op")) == 6 and len(of_kind(result, "activation")) == 1
+    assert list(result.host_reasons) == [result.graph.layers[1].name]
 
 
 def test_other_normalizations(proven) -> None:
@@ -131,17 +132,28 @@ def test_repetition(proven) -> None:
 
 def test_what_follows_a_host_layer_is_on_the_host_and_the_rest_is_not(proven) -> None:
     nodes = [
-        *(op("Conv", "x w", "a"), op("Relu", "a", "r"), op("ReduceMean", "r", "m", axes=[1])),
+        *(op("Conv", "x w", "a"), op("Relu", "a", "r"), op("ReduceMin", "r", "m", axes=[1])),
         *(op("Sub", "r m", "d"), op("Conv", "r w2", "b"), op("Conv", "d w2", "c"), op("Add", "b c")),
     ]
     result = proven(nodes, X, {"w": weights(5, 4, 1, 1), "w2": weights(3, 5, 1, 1, seed=1)})
     graph = result.graph
     assert [layer.host for layer in graph.layers[1:]] == [False, True, True, False, True, True]
     assert graph.accelerator_outputs() == ("conv1", "conv2")
-    assert list(result.host_reasons) == ["host1"] and "ReduceMean_m" in result.host_reasons["host1"]
+    assert list(result.host_reasons) == ["host1"] and "ReduceMin_m" in result.host_reasons["host1"]
     coverage = graph.coverage()
     assert coverage.layers == 6 and coverage.accelerator_layers == 2
     assert coverage.macs_percent == pytest.approx(100 * (20 + 15) / (20 + 15 + 15))
+
+
+def test_a_square_that_only_the_host_reads_is_left_to_it(proven) -> None:
+    """However it is written; a product of two tensors is not."""
+    for square in (op("Pow", "c two", "s"), op("Mul", "c c", "s")):
+        nodes = [op("Conv", "x w", "c"), square, op("Softmax", "s")]
+        result = proven(nodes, X, {"w": weights(5, 4, 1, 1), "two": 2})
+        assert [layer.name for layer in result.graph.layers if not layer.host] == ["input_layer1", "conv1"]
+    nodes = [op("Conv", "x w", "c"), op("Conv", "x v", "d"), op("Mul", "c d", "m"), op("Softmax", "m")]
+    result = proven(nodes, X, {"w": weights(5, 4, 1, 1), "v": weights(5, 4, 3, 3, seed=1)[:, :, :1, :1]})
+    assert not of_kind(result, "mul")[0].host
 
 
 def test_box_decoding_runs_on_the_host(proven) -> None:

@@ -271,7 +271,11 @@ def _function(writer: OnnxWriter, layer: Activation, x: str, name: str) -> None:
         _WRITTEN_OUT[layer.function](writer, x, name)
 
 
-def _power(writer: OnnxWriter, x: str, name: str, exponent: float = 1.0, offset: float = 0.0) -> None:
+def _power(
+    writer: OnnxWriter, x: str, name: str, exponent: float = 1.0, offset: float = 0.0, factor: float = 1.0
+) -> None:
+    if factor != 1.0:
+        x = writer.node("Mul", [x, writer.constant(np.float32(factor), f"{name}/factor")], f"{name}/scaled")
     if offset:
         x = writer.node("Add", [x, writer.constant(np.float32(offset), f"{name}/offset")], f"{name}/raised")
     if not float(exponent).is_integer():

@@ -66,9 +66,9 @@ def mish(x: Array) -> Array:
     return x * np.tanh(softplus(x))
 
 
-def power(x: Array, exponent: float = 1.0, offset: float = 0.0) -> Array:
-    """(x + offset) ** exponent; below zero the base counts as zero unless the exponent is a whole number."""
-    base = np.asarray(x + offset, np.float64)
+def power(x: Array, exponent: float = 1.0, offset: float = 0.0, factor: float = 1.0) -> Array:
+    """(factor * x + offset) ** exponent; a base below zero counts as zero unless the exponent is a whole number."""
+    base = np.asarray(factor * x + offset, np.float64)
     with np.errstate(divide="ignore", over="ignore"):
         return np.power(base if float(exponent).is_integer() else np.maximum(base, 0.0), exponent)
 

@@ -21,9 +21,12 @@ from mz.parser.draft import Draft
 from mz.parser.node import Node, Operand, Value
 from mz.parser.onnx_file import node_name, reads
 from mz.parser.rules import HOST_RULES, RULES
+from mz.parser.signs import never_negative
 
 if TYPE_CHECKING:
     import onnx
+
+BROADCASTING = frozenset(("Add", "Sub", "Mul", "Div"))
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -33,6 +36,7 @@ class Conversion:
     """Where a conversion stands: what is known of each ONNX tensor so far.
 
     tainted: tensors that depend on an unsupported node. problems: (operator, node, reason) of each such node.
+    signs: by layer, whether it is known to be never negative.
     """
 
     graph: onnx.GraphProto
@@ -42,6 +46,7 @@ class Conversion:
     values: dict[str, Value] = field(default_factory=dict)
     tainted: set[str] = field(default_factory=set)
     problems: list[tuple[str, str, str]] = field(default_factory=list)
+    signs: dict[str, bool] = field(default_factory=dict)
 
 
 def convert(model: onnx.ModelProto, input_shapes: Shapes, source: str) -> Draft:
@@ -68,7 +73,7 @@ def convert(model: onnx.ModelProto, input_shapes: Shapes, source: str) -> Draft:
     wanted = {name for node in model.graph.node for name in reads(node)} | set(outputs)
     shapes = _Inferred(model)
     for node in model.graph.node:
-        if _work_out(state, node):
+        if _work_out(state, node) or _broadcast_anyway(state, node, outputs):
             continue
         if node.output[0] in found:
             _convert_region(state, node.output[0], found[node.output[0]])
@@ -100,6 +105,23 @@ def _work_out(state: Conversion, node: onnx.NodeProto) -> bool:
         state.tainted.update(node.output)
         return True
     state.constants.update(zip((name for name in node.output if name), arrays, strict=False))
+    return True
+
+
+def _broadcast_anyway(state: Conversion, node: onnx.NodeProto, outputs: Sequence[str]) -> bool:
+    """Leave out an Expand, where each of its readers combines it with a tensor that has the shape already."""
+    if node.op_type != "Expand" or node.output[0] in outputs or node.input[0] in state.tainted:
+        return False
+    value, target = state.values.get(node.input[0]), state.constants.get(node.input[1])
+    if value is None or target is None:
+        return False
+    shape = np.broadcast_shapes(value.shape, tuple(target.tolist()))
+    for reader in state.graph.node:
+        if node.output[0] in reads(reader):
+            others = [state.values[name] for name in reader.input if name in state.values]
+            if reader.op_type not in BROADCASTING or all(other.shape != shape for other in others):
+                return False
+    state.values[node.output[0]] = value
     return True
 
 
@@ -158,7 +180,7 @@ def _apply_rules(node: Node, draft: Draft, op_type: str) -> tuple[list[Value], s
     """The values of the node's outputs by its own rule, else by the host's; or the reason why neither takes it."""
     first, reason = len(draft.layers), ""
     own, on_host = RULES.get(op_type), HOST_RULES.get(op_type)
-    if own and own.written_out and on_host and _reads_host(node, draft):
+    if own and own.written_out(node) and on_host and _reads_host(node, draft):
         own = None
     for rule, place, absent in (
         (own, "", "no layer does this"),
@@ -214,6 +236,11 @@ def _node(state: Conversion, proto: onnx.NodeProto, wanted: set[str]) -> Node:
         attributes=attributes,
         inputs=tuple(operand(name) for name in proto.input),
         outputs=tuple(name if name in wanted else "" for name in proto.output),
+        never_negative=frozenset(
+            place
+            for place, name in enumerate(proto.input)
+            if name in state.values and never_negative(state.draft, state.values[name].layer, state.signs)
+        ),
     )
 
 

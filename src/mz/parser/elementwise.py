@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mz.graph import Add, Concat, Elementwise, Mul, Sub
-from mz.parser.activations import clip
+from mz.parser.activations import clip, reciprocal
 from mz.parser.draft import Affine, Draft
 from mz.parser.node import ON_TENSOR, Convert, Node, Rule, Value, constant_settings, without_axis
 
@@ -27,12 +27,14 @@ def some_tensor(node: Node) -> str | None:
     return f"{list(values[0].shape)} becomes {list(shape)}" if enlarged else None
 
 
-def divisor_constant(node: Node) -> str | None:
-    """The divisor is a constant without zeros."""
+def divisor_keeps_its_sign(node: Node) -> str | None:
+    """The divisor is a constant without zeros, or a tensor that is never negative (roots, squares, what a ReLU or an
+    exponential gives, and their sums, means and products), for by others a rounding to 0 could divide.
+    """
     divisor = node.operand(1)
-    if not isinstance(divisor, np.ndarray):
-        return "a tensor of the network"
-    return None if np.all(divisor != 0) else "a zero"
+    if isinstance(divisor, np.ndarray):
+        return None if np.all(divisor != 0) else "a zero"
+    return None if 1 in node.never_negative else "a tensor of either sign"
 
 
 def bound_constant(node: Node) -> str | None:
@@ -128,10 +130,18 @@ def _mul(node: Node, draft: Draft) -> Value:
 
 
 def _div(node: Node, draft: Draft) -> Value:
-    """Product with the constant's reciprocal."""
-    divisor = node.constant(1)
-    assert divisor is not None
-    return affine(node, draft, node.x, 1.0 / divisor.astype(np.float64), 0.0)
+    """Product with the reciprocal: the constant's, or an Activation `power`, which takes up a root and an epsilon."""
+    left, right = node.inputs
+    if isinstance(right, np.ndarray):
+        return affine(node, draft, node.x, 1.0 / right.astype(np.float64), 0.0)
+    inverse = reciprocal(node, draft, node.value(1))
+    if isinstance(left, np.ndarray):
+        return inverse if np.all(left == 1) else affine(node, draft, inverse, left, 0.0)
+    return combine(node, draft, Mul, node.value(0), inverse)
+
+
+def _by_tensor(node: Node) -> bool:
+    return isinstance(node.operand(1), Value)
 
 
 def _neg(node: Node, draft: Draft) -> Value:
@@ -145,7 +155,7 @@ def _bounded(upper: bool) -> Convert:
         (value,) = (operand for operand in node.inputs if isinstance(operand, Value))
         number = float(bound.reshape(()))
         limits = (-math.inf, number) if upper else (number, math.inf)
-        return clip(Node(node.op_type, node.name, node.opset, {}, (value,), node.outputs), draft, *limits)
+        return clip(node, draft, value, *limits)
 
     convert.__doc__ = "A clip, fused into the layer before it where that has weights or is element-wise."
     return convert
@@ -170,7 +180,7 @@ RULES = {
     "Sum": Rule(_add, (some_tensor,)),
     "Sub": Rule(_sub, (some_tensor,)),
     "Mul": Rule(_mul, (some_tensor,)),
-    "Div": Rule(_div, (*ON_TENSOR, divisor_constant, some_tensor)),
+    "Div": Rule(_div, (divisor_keeps_its_sign, some_tensor), written_out=_by_tensor),
     "Neg": Rule(_neg, (*ON_TENSOR, constant_settings)),
     "Min": Rule(_bounded(upper=True), (bound_constant, some_tensor)),
     "Max": Rule(_bounded(upper=False), (bound_constant, some_tensor)),

@@ -24,6 +24,7 @@ from mz.parser.node import (
     first_output_only,
     without_axis,
 )
+from mz.parser.reductions import left_over, reduced_axes
 
 BOOL, WHOLE = 9, (2, 3, 4, 5, 6, 7, 12, 13)  # of onnx.TensorProto
 INT64 = 7
@@ -131,27 +132,11 @@ def _broadcast(node: Node, draft: Draft) -> Value:
     return emit(node, draft, placed, shape, placed.batch_axis)
 
 
-def _reduced_axes(node: Node) -> list[int]:
-    axes = node.setting("axes", 1)
-    if not axes:
-        return [] if node.attribute("noop_with_empty_axes", 0) else list(range(len(node.x.shape)))
-    return sorted(node.axis(axis) for axis in np.atleast_1d(axes).tolist())
-
-
-def _dropped(node: Node, axes: Collection[int], batch_axis: int | None) -> tuple[list[int], int | None]:
-    """Shape and batch axis of what is left of the input when `axes` are reduced to one number."""
-    shape = list(node.x.shape)
-    if node.attribute("keepdims", 1):
-        return [1 if axis in axes else size for axis, size in enumerate(shape)], batch_axis
-    kept = [size for axis, size in enumerate(shape) if axis not in axes]
-    return kept, None if batch_axis is None else batch_axis - sum(axis < batch_axis for axis in axes)
-
-
 def _reduce(node: Node, draft: Draft) -> Value:
     """On the host, over any axes."""
-    axes = _reduced_axes(node)
+    axes = reduced_axes(node)
     placed = alone(node, draft, axes)
-    shape, batch_axis = _dropped(node, axes, placed.batch_axis)
+    shape, batch_axis = left_over(node, axes, placed.batch_axis)
     counted = tuple(placed.axis(axis) for axis in axes)
     options = {"axes": counted, "keepdims": int(node.attribute("keepdims", 1))}
     return emit(node, draft, placed, shape, batch_axis, options)
@@ -161,7 +146,7 @@ def _arg_reduce(node: Node, draft: Draft) -> Value:
     """On the host; the index as a number."""
     axis = node.axis(node.attribute("axis", 0))
     placed = alone(node, draft, [axis])
-    shape, batch_axis = _dropped(node, [axis], placed.batch_axis)
+    shape, batch_axis = left_over(node, [axis], placed.batch_axis)
     options = {
         name: int(node.attribute(name, default))
         for name, default in (("keepdims", 1), ("select_last_index", 0))

@@ -41,7 +41,11 @@ Operand: TypeAlias = "Value | np.ndarray | None"
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An ONNX node whose constant inputs are known; `outputs` holds only those that something reads, the others ''."""
+    """An ONNX node whose constant inputs are known.
+
+    outputs: those that something reads, the others ''. never_negative: inputs, by place, that are tensors without
+    numbers below 0, whatever the image.
+    """
 
     op_type: str
     name: str
@@ -49,6 +53,7 @@ class Node:
     attributes: dict[str, Any]
     inputs: tuple[Operand, ...]
     outputs: tuple[str, ...]
+    never_negative: frozenset[int] = frozenset()
 
     @property
     def x(self) -> Value:
@@ -92,16 +97,24 @@ Convert: TypeAlias = "Callable[[Node, Draft], Value | Sequence[Value]]"
 """Adds layers to the draft; returns the value of each of the node's outputs (a lone value for the first)."""
 
 
+def always(node: Node) -> bool:
+    return True
+
+
+def never(node: Node) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """How an operator becomes layers. Constraints are checked in order and up to the first that fails.
 
-    written_out: it becomes many layers, so that on the host the operator as it is does better.
+    written_out: whether the node becomes many layers, so that on the host the operator as it is does better.
     """
 
     convert: Convert
     constraints: tuple[Constraint, ...] = ()
-    written_out: bool = False
+    written_out: Callable[[Node], bool] = never
 
     def violation(self, node: Node) -> str | None:
         """The message of the first constraint that the node breaks, None where it breaks none."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 
-from mz.graph import Activation, Conv, GlobalAvgPool, Mul, Reshape, Softmax, Sub, Transpose
+from mz.graph import Activation, Conv, Mul, Reshape, Softmax, Sub, Transpose
 from mz.parser.draft import Draft
 from mz.parser.elementwise import affine
 from mz.parser.movement import reshape_to
-from mz.parser.node import ON_MAP, ON_TENSOR, Node, Rule, Value, constant_settings, first_output_only
+from mz.parser.node import ON_MAP, ON_TENSOR, Node, Rule, Value, always, constant_settings, first_output_only
+from mz.parser.reductions import TO_BACK, TO_FRONT, mean
 
 
 def in_inference_mode(node: Node) -> str | None:
@@ -96,14 +97,9 @@ def _over_channels(node: Node, draft: Draft, x: Value) -> Value:
     """Of a map whose channels are its last axis: as one whose channels are its first, where means are convolutions."""
     rows, columns, channels = x.layer_shape
     shape = (channels, rows, columns)
-
-    def mean(source: str) -> str:
-        arrays = {"kernel": np.full((1, channels, 1, 1), 1 / channels), "bias": np.zeros(1)}
-        return draft.emit(Conv, [source], (1, rows, columns), [node.name], arrays, kernel_shape=(1, 1))
-
-    turned = draft.emit(Transpose, [x.layer], shape, [node.name], permutation=(2, 0, 1))
-    whole = _by_channel(node, draft, Value(_normalized(node, draft, turned, mean), (1, *shape)))
-    back = draft.emit(Transpose, [whole.layer], x.layer_shape, [node.name], permutation=(1, 2, 0))
+    turned = draft.emit(Transpose, [x.layer], shape, [node.name], permutation=TO_FRONT)
+    whole = _by_channel(node, draft, Value(_normalized(node, draft, turned, (0,)), (1, *shape)))
+    back = draft.emit(Transpose, [whole.layer], x.layer_shape, [node.name], permutation=TO_BACK)
     return Value(back, x.shape, x.batch_axis)
 
 
@@ -112,21 +108,17 @@ def _over_last_axes(node: Node, draft: Draft, x: Value, first: int) -> Value:
     shape, before = x.layer_shape, first - (x.batch_axis is not None)
     size = shape[before:] if len(shape) == before + 2 else (math.prod(shape[before:]), 1)
     maps = (math.prod(shape[:before]), *size)
-
-    def mean(source: str) -> str:
-        return draft.emit(GlobalAvgPool, [source], (maps[0], 1, 1), [node.name])
-
     source = x.layer if maps == shape else draft.emit(Reshape, [x.layer], maps, [node.name])
-    found = _normalized(node, draft, source, mean)
+    found = _normalized(node, draft, source, (1, 2))
     back = found if maps == shape else draft.emit(Reshape, [found], shape, [node.name])
     return Value(back, x.shape, x.batch_axis)
 
 
-def _normalized(node: Node, draft: Draft, source: str, mean: Callable[[str], str]) -> str:
-    """(x - mean) / sqrt(variance + epsilon), the variance a mean of squares. mean: emits it for a layer."""
+def _normalized(node: Node, draft: Draft, source: str, axes: Sequence[int]) -> str:
+    """(x - mean) / sqrt(variance + epsilon) over axes of the layer, the variance a mean of squares."""
     shape, origin = draft.layers[source].shape, [node.name]
-    centred = draft.emit(Sub, [source, mean(source)], shape, origin)
-    variance = mean(draft.emit(Mul, [centred, centred], shape, origin))
+    centred = draft.emit(Sub, [source, mean(draft, source, axes, origin)], shape, origin)
+    variance = mean(draft, draft.emit(Mul, [centred, centred], shape, origin), axes, origin)
     scale = draft.emit(
         Activation,
         [variance],
@@ -189,12 +181,12 @@ RULES = {
         batch_normalization,
         (*ON_TENSOR, batch_in_front, constant_settings, in_inference_mode, first_output_only),
     ),
-    "GroupNormalization": Rule(group_normalization, _BY_CHANNEL, written_out=True),
-    "InstanceNormalization": Rule(instance_normalization, _BY_CHANNEL, written_out=True),
+    "GroupNormalization": Rule(group_normalization, _BY_CHANNEL, written_out=always),
+    "InstanceNormalization": Rule(instance_normalization, _BY_CHANNEL, written_out=always),
     "LayerNormalization": Rule(
         layer_normalization,
         (*ON_TENSOR, constant_settings, first_output_only, normalized_within_image),
-        written_out=True,
+        written_out=always,
     ),
     "LRN": Rule(local_response_normalization, (*ON_MAP, base_above_zero)),
     "Softmax": Rule(softmax, (*ON_TENSOR, softmax_within_image)),

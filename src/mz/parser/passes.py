@@ -15,6 +15,8 @@ from mz.parser.draft import Draft
 from mz.parser.moves import simplify_moves
 from mz.parser.parallel import merge_parallel
 from mz.parser.placement import decode_boxes_on_host, leave_to_host
+from mz.parser.powers import merge_powers
+from mz.parser.transposes import sink_transposes
 
 
 def fuse_clips(draft: Draft) -> None:
@@ -80,8 +82,10 @@ def fold_strided_slices(draft: Draft) -> None:
 
 
 PASSES: tuple[Callable[[Draft], None], ...] = (
+    sink_transposes,
     simplify_moves,
     merge_affines,
+    merge_powers,
     fold_affines,
     merge_parallel,
     fold_affines,

@@ -13,6 +13,7 @@ from mz.graph import (
     GlobalAvgPool,
     Layer,
     MaxPool,
+    Mul,
     Reshape,
     Slice,
     Transpose,
@@ -49,9 +50,9 @@ def leave_to_host(draft: Draft) -> None:
     """A move, a function of one tensor or plain constants that nothing but host layers read."""
     for layer in reversed(list(draft.in_order())):
         readers = draft.readers(layer.name)
-        light = isinstance(layer, Reshape | Transpose | Slice | Concat | Affine) or (
-            isinstance(layer, Activation) and layer.function not in ("clip", "prelu")
-        )
+        function = isinstance(layer, Activation) and layer.function not in ("clip", "prelu")
+        square = isinstance(layer, Mul) and len(set(layer.inputs)) == 1
+        light = isinstance(layer, Reshape | Transpose | Slice | Concat | Affine) or function or square
         if layer.host or not light or not readers or layer.name in draft.outputs:
             continue
         if all(draft.layers[name].host for name in readers):

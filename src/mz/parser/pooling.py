@@ -1,12 +1,11 @@
-"""Pools: MaxPool, AveragePool, their global forms, and means and maxima over height, width or both."""
+"""Pools: MaxPool, AveragePool and their global forms."""
 
 from __future__ import annotations
 
 from mz.graph import AvgPool, GlobalAvgPool, MaxPool
 from mz.parser.draft import Draft
 from mz.parser.geometry import pair, window
-from mz.parser.movement import reshape_to
-from mz.parser.node import ON_MAP, ON_TENSOR, Node, Rule, Value, constant_settings, first_output_only, on_map
+from mz.parser.node import ON_MAP, Node, Rule, Value, first_output_only
 
 
 def pads_below_kernel(node: Node) -> str | None:
@@ -28,18 +27,6 @@ def divisor_is_certain(node: Node) -> str | None:
         return None
     placed = window(node, pair(node.x.shape[2:]), pair(node.attribute("kernel_shape")))
     return None if list(placed.pads) == list(node.attribute("pads", [0, 0, 0, 0])) else ""
-
-
-def over_height_and_width(node: Node) -> str | None:
-    """It runs over height, width or both, and the batch axis is the first."""
-    found, shape = reduced_axes(node), list(node.x.shape)
-    return None if found and {*found} <= {2, 3} and len(shape) == 4 else f"over axes {found} of {shape}"
-
-
-def reduced_axes(node: Node) -> list[int]:
-    """The axes that a reduction runs over, in order; all where none is given."""
-    axes = node.setting("axes", 1)
-    return sorted(node.axis(axis) for axis in axes) if axes else list(range(len(node.x.shape)))
 
 
 def max_pool(node: Node, draft: Draft) -> Value:
@@ -91,41 +78,9 @@ def global_max_pool(node: Node, draft: Draft) -> Value:
     return Value(layer, (1, channels, 1, 1))
 
 
-def reduce_mean(node: Node, draft: Draft) -> Value:
-    """An average pool, global where it runs over both axes, and a reshape where the axes are dropped."""
-    if len(reduced_axes(node)) == 2:
-        return _without_reduced(node, draft, global_avg_pool(node, draft))
-    return _pool_over_axes(node, draft, AvgPool)
-
-
-def reduce_max(node: Node, draft: Draft) -> Value:
-    """A maximum pool, and a reshape where the axes are dropped."""
-    return _pool_over_axes(node, draft, MaxPool)
-
-
-def _pool_over_axes(node: Node, draft: Draft, kind: type[AvgPool] | type[MaxPool]) -> Value:
-    axes, (_, channels, rows, columns) = reduced_axes(node), node.x.shape
-    kernel = (rows if 2 in axes else 1, columns if 3 in axes else 1)
-    shape = (channels, rows // kernel[0], columns // kernel[1])
-    source = draft.view(node.x, 0, node.name)
-    layer = draft.emit(kind, [source], shape, [node.name], kernel_shape=kernel)
-    return _without_reduced(node, draft, Value(layer, (1, *shape)))
-
-
-def _without_reduced(node: Node, draft: Draft, pooled: Value) -> Value:
-    """The pooled map, without the axes of size 1 if the node drops them."""
-    if node.attribute("keepdims", 1):
-        return pooled
-    axes = reduced_axes(node)
-    shape = [size for axis, size in enumerate(pooled.shape) if axis not in axes]
-    return reshape_to(pooled, shape, draft, node.name)
-
-
 RULES = {
     "MaxPool": Rule(max_pool, (*ON_MAP, first_output_only, pads_below_kernel)),
     "AveragePool": Rule(avg_pool, (*ON_MAP, no_dilations, pads_below_kernel, divisor_is_certain)),
     "GlobalAveragePool": Rule(global_avg_pool, ON_MAP),
     "GlobalMaxPool": Rule(global_max_pool, ON_MAP),
-    "ReduceMean": Rule(reduce_mean, (*ON_TENSOR, constant_settings, over_height_and_width, on_map)),
-    "ReduceMax": Rule(reduce_max, (*ON_TENSOR, constant_settings, over_height_and_width, on_map)),
 }

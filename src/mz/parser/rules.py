@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mz.parser import activations, convolution, elementwise, host, movement, normalization, pooling
+from mz.parser import (
+    activations,
+    convolution,
+    elementwise,
+    host,
+    movement,
+    normalization,
+    pooling,
+    reductions,
+)
 from mz.parser.node import Rule, message
 
 RULES: dict[str, Rule] = {
@@ -13,6 +22,7 @@ RULES: dict[str, Rule] = {
     **activations.RULES,
     **elementwise.RULES,
     **pooling.RULES,
+    **reductions.RULES,
     **movement.RULES,
 }
 """By ONNX operator type. Shape, and operators over constants alone, are worked out and need no rule."""
