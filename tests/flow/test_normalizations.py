@@ -17,12 +17,31 @@ from mz.flow.options import InputOptions
 from mz.quantize import normalization_scales
 
 MEANS = InputOptions(mean=(127,), std=(64,))
+Files = tuple[Path, Path]
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for index in range(24):
+        pixels = rng.normal(128, 60, (4, 4, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).resize((16, 16)).save(folder / f"{index}.png")
+    return folder
+
+
+def saved(nodes: list[onnx.NodeProto], arrays: dict[str, np.ndarray], opset: int, path: Path) -> Path:
+    """The network with a classifier behind `r`."""
+    head = [op("GlobalAveragePool", "r", "pool"), op("Flatten", "pool", "flat"), op("Gemm", "flat o")]
+    arrays = arrays | {"a": weights(8, 3, 3, 3), "w": weights(8, 8, 3, 3, seed=1), "o": weights(8, 4, seed=2)}
+    arrays |= {"s": np.abs(weights(8, seed=3)) + 0.5, "b": weights(8, seed=4)}
+    onnx.save(network([*nodes, *head], {"x": ["N", 3, 16, 16]}, arrays, opset=opset), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Files:
     """A network that normalizes over channels and over groups of them, and a folder of images."""
-    folder = tmp_path_factory.mktemp("normalizations")
     nodes = [
         op("Conv", "x a", "c", pads=[1, 1, 1, 1]),
         op("Transpose", "c", "t", perm=[0, 2, 3, 1]),
@@ -31,33 +50,51 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         op("Conv", "u w", "d", pads=[1, 1, 1, 1]),
         op("GroupNormalization", "d s b", "g", num_groups=2),
         op("Relu", "g", "r"),
-        op("GlobalAveragePool", "r", "p"),
-        op("Flatten", "p", "f"),
-        op("Gemm", "f o"),
     ]
-    arrays = {"a": weights(8, 3, 3, 3), "w": weights(8, 8, 3, 3, seed=1), "o": weights(8, 4, seed=2)}
-    arrays |= {"s": np.abs(weights(8, seed=3)) + 0.5, "b": weights(8, seed=4)}
-    onnx.save(network(nodes, {"x": ["N", 3, 16, 16]}, arrays, opset=21), folder / "normalized.onnx")
-    images = folder / "images"
-    images.mkdir()
-    rng = np.random.default_rng(0)
-    for index in range(24):
-        pixels = rng.normal(128, 60, (4, 4, 3)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(pixels).resize((16, 16)).save(images / f"{index}.png")
-    return folder / "normalized.onnx", images
+    return saved(nodes, {}, 21, tmp_path_factory.mktemp("normalized") / "normalized.onnx"), images
 
 
-def optimized(files: tuple[Path, Path], **options) -> flow.OptimizeResult:
+@pytest.fixture(scope="module")
+def written_out(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Files:
+    """Layer normalization over channels by hand, global response normalization, and pixels of unit length, some of
+    which are zero in all channels.
+    """
+    nodes = [
+        *(op("Conv", "x a", "c", pads=[1, 1, 1, 1]), op("ReduceMean", "c", "m", axes=[1])),
+        *(op("Sub", "c m", "d"), op("Pow", "d two", "q"), op("ReduceMean", "q", "v", axes=[1])),
+        *(op("Add", "v e", "v1"), op("Sqrt", "v1", "root"), op("Div", "d root", "l")),
+        *(op("Conv", "l w", "k", pads=[1, 1, 1, 1]), op("Relu", "k", "k1")),
+        *(op("ReduceL2", "k1", "g", axes=[2, 3]), op("ReduceMean", "g", "g1", axes=[1])),
+        *(op("Add", "g1 e", "g2"), op("Div", "g g2", "n"), op("Mul", "k1 n", "k2"), op("Add", "k1 k2", "h")),
+        *(op("Sub", "h high", "h1"), op("Relu", "h1", "h2"), op("ReduceL2", "h2", "length", axes=[1])),
+        *(
+            op("Clip", "length tiny", "least"),
+            op("Expand", "least all", "lengths"),
+            op("Div", "h2 lengths", "r"),
+        ),
+    ]
+    numbers = {"two": 2.0, "e": 1e-5, "tiny": 1e-12, "high": 30.0}
+    arrays = {name: np.float32(value) for name, value in numbers.items()} | {
+        "all": np.asarray([1, 8, 16, 16])
+    }
+    return saved(nodes, arrays, 13, tmp_path_factory.mktemp("written") / "written_out.onnx"), images
+
+
+def optimized(files: Files, **options) -> flow.OptimizeResult:
     asked = OptimizeOptions(calib_path=files[1], optimization_level=1, cache=False, **options)
     return flow.optimize(ModelRef(ckpt=files[0], images=MEANS), asked)
 
 
-def test_they_are_integers_and_what_is_compiled_is_exact(files: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("form", "count"), [("files", 4), ("written_out", 6)])
+def test_they_are_integers_and_what_is_compiled_is_exact(
+    form: str, count: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    files: Files = request.getfixturevalue(form)
     archive = optimized(files).archive
     graph, quantization = archive.working_graph, archive.quantization
     assert quantization is not None and not any(layer.host for layer in graph.layers)
     scales = normalization_scales(graph)
-    assert len(scales) == 4 and {quantization.tensors[name].bits for name in scales} == {16}
+    assert len(scales) == count and {quantization.tensors[name].bits for name in scales} == {16}
     assert archive.report["optimize"]["noise"]["output_db"] > 20
     path = tmp_path / "normalized.har"
     har.write(archive, path)
@@ -69,7 +106,7 @@ def test_they_are_integers_and_what_is_compiled_is_exact(files: tuple[Path, Path
     assert [compiled.verify["forms"][form]["exact"] for form in emit] == [True, True]
 
 
-def test_a_script_and_a_target_without_16_bits_decide(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_script_and_a_target_without_16_bits_decide(files: Files, tmp_path: Path) -> None:
     script = tmp_path / "mine.alls"
     script.write_text("quantization_param({*}, precision_mode=a8_w8)\n")
     for asked in ({"script": script}, {"hw_arch": "mcu"}):

@@ -116,6 +116,11 @@ class Activation(Layer):
     constants: tuple[float, ...] = ()
     scaled: bool = False
 
+    @property
+    def divides(self) -> bool:
+        """Whether it is a power below 0, which has a pole."""
+        return self.function == "power" and bool(self.constants) and self.constants[0] < 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elementwise(Layer):

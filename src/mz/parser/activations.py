@@ -61,7 +61,7 @@ def exponent_constant(node: Node) -> str | None:
 
 
 def base_never_negative(node: Node) -> str | None:
-    """Below an exponent of -1, -2 and so on stands a tensor that is never negative."""
+    """Where the exponent is -1, -2 and so on, the tensor cannot be negative."""
     exponent = float(np.asarray(node.constant(1)).reshape(()))
     whole = exponent < 0 and exponent.is_integer()
     return f"exponent {exponent:g}" if whole and 0 not in node.never_negative else None
@@ -119,7 +119,7 @@ def _pow(node: Node, draft: Draft) -> Value:
 
 
 def never_negative(node: Node) -> str | None:
-    """The tensor is never negative: a root, a square, a sum of such, ..., with a constant above 0 added or not."""
+    """The tensor cannot be negative: it comes of roots, squares, a ReLU, an exponential and their like."""
     return None if 0 in node.never_negative else ""
 
 

@@ -28,8 +28,8 @@ def some_tensor(node: Node) -> str | None:
 
 
 def divisor_keeps_its_sign(node: Node) -> str | None:
-    """The divisor is a constant without zeros, or a tensor that is never negative (roots, squares, what a ReLU or an
-    exponential gives, and their sums, means and products), for by others a rounding to 0 could divide.
+    """The divisor is a constant without zeros, or a tensor that cannot be negative: it comes of roots, squares, a ReLU,
+    an exponential and their like.
     """
     divisor = node.operand(1)
     if isinstance(divisor, np.ndarray):

@@ -216,7 +216,7 @@ def _tuples(value: object) -> object:
 
 
 def _expand(node: Node, draft: Draft) -> Value:
-    """On the host; left out where nothing is repeated."""
+    """On the host; left out where nothing is repeated, or where sums and products that read it repeat it themselves."""
     target = node.constant(1)
     assert target is not None
     rank = max(len(node.x.shape), target.size)

@@ -13,6 +13,9 @@ import numpy as np
 from mz.graph import Activation, Layer
 from mz.parser.draft import Affine, Draft
 
+SMALLEST = float(np.finfo(np.float32).tiny)
+"""Bounds nearer to 0 would be 0 on many a processor, and a division by them one by 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class Power:
@@ -81,6 +84,8 @@ def _put_bounds_first(draft: Draft, layer: Layer) -> None:
     if power is None or not rising or layer.constants[0] < 0 or not draft.sole_reader(root.name, layer.name):
         return
     bounds = [(bound ** (1 / power.exponent) - power.offset) / power.factor for bound in layer.constants]
+    if any(0 < abs(bound) < SMALLEST for bound in bounds):
+        return
     draft.update(layer.name, function="power", constants=power.constants)
     draft.update(root.name, function="clip", constants=tuple(bounds))
 

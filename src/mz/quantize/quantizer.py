@@ -88,6 +88,8 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
         low, high = _range([statistics[name] for name in makers], how, bits, function)
         if bits > 8 and how.method not in ("manual", "percentile"):
             low, high = _with_headroom(graph, makers, low, high, function)
+        if how.method != "manual":
+            high = min(high, _beside_pole(graph, makers, tensors))
         even = any(isinstance(graph[name], Elementwise) for name in group)
         tensors.update(dict.fromkeys(group, tensor_quant(low, high, bits, even)))
     _make_products_exact(graph, groups, tensors)
@@ -141,6 +143,21 @@ def _with_headroom(
     least = far_low if far_low > _NEAR * low else 2 * low
     most = far_high if far_high < _NEAR * high else 2 * high
     return max(least, min(lowest, low)), min(most, max(highest, high))
+
+
+def _beside_pole(graph: Graph, makers: Sequence[str], tensors: dict[str, TensorQuant]) -> float:
+    """The largest number that x^-1/2 and its like give of half a step of what they read; infinite for other layers.
+
+    All that lies nearer to the pole rounds to it. One vector of zeros among the calibration images, divided by a length
+    of at least 1e-12, would else leave no integers to the others.
+    """
+    layers = [graph[name] for name in makers]
+    found = [
+        float(apply(layer.function, np.array(tensors[layer.inputs[0]].scale / 2), layer.constants))
+        for layer in layers
+        if isinstance(layer, Activation) and layer.divides and not layer.scaled
+    ]
+    return max(found, default=np.inf) if len(found) == len(layers) else np.inf
 
 
 def _make_products_exact(
