@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.optimize.networks import Builder, images, networks, output_db
 
 from mz.engines.float_ort import FloatSession
-from mz.graph import Concat, Graph, Params, Weighted
+from mz.graph import Activation, Concat, Conv, Dense, Graph, Input, Params, Reshape, Weighted
 from mz.optimize import channel_classes, remove_dead_channels
 from mz.optimize.bounds import interval_bounds
 from mz.optimize.channel_removal import remove_channels
@@ -61,6 +61,23 @@ def test_bounds_hold_for_any_image(network: tuple[Graph, Params], seed: int) -> 
             low, high = bounds[name]
             slack = 1e-4 * (1 + np.abs(x).max())
             assert (x >= low - slack).all() and (x <= high + slack).all(), name
+
+
+def test_bounds_of_groups_whose_channels_are_all_alike() -> None:
+    """The tokens of a dense layer have the same bounds; made channels, they are read one by one."""
+    layers = (
+        Input(name="x", inputs=(), shape=(5, 3)),
+        Activation(name="s", inputs=("x",), shape=(5, 3), function="sigmoid"),
+        Dense(name="d", inputs=("s",), shape=(5, 4)),
+        Reshape(name="r", inputs=("d",), shape=(5, 4, 1)),
+        Conv(name="y", inputs=("r",), shape=(5, 4, 1), kernel_shape=(1, 1), groups=5),
+    )
+    kernel = np.arange(1.0, 6.0, dtype=np.float32).reshape(5, 1, 1, 1)
+    params = {"d": {"kernel": np.ones((4, 3), np.float32), "bias": np.zeros(4, np.float32)}}
+    params["y"] = {"kernel": kernel, "bias": np.zeros(5, np.float32)}
+    low, high = interval_bounds(Graph(name="g", layers=layers, outputs=("y",)), params)["y"]
+    np.testing.assert_allclose(low, 0.0, atol=1e-6)
+    np.testing.assert_allclose(high, np.broadcast_to(3 * kernel[:, :, 0], (5, 4, 1)))
 
 
 def test_a_constant_moves_into_the_bias_unless_padding_sees_it() -> None:

@@ -81,10 +81,11 @@ def _weighted(layer: Weighted, arrays: dict[str, np.ndarray], x: Interval) -> In
         x = x[0].reshape(-1, x[0].shape[-1]).min(axis=0), x[1].reshape(-1, x[1].shape[-1]).max(axis=0)
     else:
         x = _of_channels(x)
-    low, high = (bound.reshape(-1) for bound in _with_zero(x, is_padded(layer)))
     kernel = by_channel(layer, arrays["kernel"]).astype(np.float64)
+    channels = kernel.shape[1] * (layer.groups if isinstance(layer, Conv | Deconv) else 1)
+    low, high = (np.broadcast_to(bound.reshape(-1), (channels,)) for bound in _with_zero(x, is_padded(layer)))
     rise, fall = np.maximum(kernel, 0).sum(axis=2), np.minimum(kernel, 0).sum(axis=2)
-    read = input_channels(layer, len(low))
+    read = input_channels(layer, channels)
     bias = arrays["bias"].astype(np.float64)
     least = bias + (_product(rise, low[read]) + _product(fall, high[read])).sum(axis=1)
     most = bias + (_product(rise, high[read]) + _product(fall, low[read])).sum(axis=1)
