@@ -167,6 +167,26 @@ def test_a_group_takes_the_most_bits_and_the_widest_range_of_its_makers():
     assert {t.bits for t in quants(graph, bounds, recipe).values()} == {16}
 
 
+def test_a_power_that_divides_ends_beside_its_pole_unless_it_shares_an_earlier_tensors_scale():
+    power = {"function": "power", "constants": (-1.0, 0.0)}
+    graph = Graph(
+        "poles",
+        (
+            layer(Input, "a"),
+            layer(Activation, "p", "a", **power),
+            layer(Activation, "b", "p", function="softplus"),
+            layer(Activation, "q", "b", **power),
+            layer(Concat, "c", "p", "q", shape=(4, 4, 4)),
+            layer(Activation, "alone", "b", **power),
+        ),
+        ("c", "alone"),
+    )
+    bounds = {"a": (0.0, 2.55), "p": (0.0, 1e12), "b": (0.0, 5.1), "q": (0.0, 1e12), "alone": (0.0, 1e12)}
+    tensors = quants(graph, bounds, Recipe(activation_range=MIN_MAX))
+    np.testing.assert_allclose(tensors["alone"].real_range[1], 1 / 0.01, rtol=1e-3)
+    np.testing.assert_allclose(tensors["c"].real_range[1], 1e12, rtol=1e-3)
+
+
 def test_16_bits_get_headroom_but_not_beyond_a_clip():
     graph = Graph(
         "wide",

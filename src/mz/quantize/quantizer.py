@@ -151,13 +151,15 @@ def _beside_pole(graph: Graph, makers: Sequence[str], tensors: dict[str, TensorQ
     All that lies nearer to the pole rounds to it. One vector of zeros among the calibration images, divided by a length
     of at least 1e-12, would else leave no integers to the others.
     """
-    layers = [graph[name] for name in makers]
-    found = [
-        float(apply(layer.function, np.array(tensors[layer.inputs[0]].scale / 2), layer.constants))
-        for layer in layers
-        if isinstance(layer, Activation) and layer.divides and not layer.scaled
-    ]
-    return max(found, default=np.inf) if len(found) == len(layers) else np.inf
+    largest = 0.0
+    for layer in (graph[name] for name in makers):
+        if not isinstance(layer, Activation) or not layer.divides or layer.scaled:
+            return np.inf
+        if layer.inputs[0] not in tensors:  # it shares the scale of a tensor that comes before its own input
+            return np.inf
+        nearest = np.array(tensors[layer.inputs[0]].scale / 2)
+        largest = max(largest, float(apply(layer.function, nearest, layer.constants)))
+    return largest
 
 
 def _make_products_exact(
