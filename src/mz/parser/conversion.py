@@ -115,7 +115,10 @@ def _broadcast_anyway(state: Conversion, node: onnx.NodeProto, outputs: Sequence
     value, target = state.values.get(node.input[0]), state.constants.get(node.input[1])
     if value is None or target is None:
         return False
-    shape = np.broadcast_shapes(value.shape, tuple(target.tolist()))
+    try:
+        shape = np.broadcast_shapes(value.shape, tuple(target.reshape(-1).tolist()))
+    except (ValueError, TypeError):  # the host's rule says what does not fit
+        return False
     for reader in state.graph.node:
         if node.output[0] in reads(reader):
             others = [state.values[name] for name in reader.input if name in state.values]
