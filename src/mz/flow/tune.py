@@ -29,7 +29,7 @@ from mz.quantize import (
 )
 from mz.zoo.cache import cache_root
 
-_CHECKPOINT_FORM = 2
+_CHECKPOINT_FORM = 3
 """Grows when checkpoints hold other arrays, or a run from the same start ends elsewhere."""
 
 Outcome = tuple[Quantization, str, dict[str, Any]]
