@@ -155,6 +155,11 @@ class Mul(Elementwise):
     kind: ClassVar[str] = "mul"
     prefix: ClassVar[str] = "ew_mult"
 
+    @property
+    def is_square(self) -> bool:
+        """Whether it is a tensor's product with itself."""
+        return len(set(self.inputs)) == 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaxPool(Layer):

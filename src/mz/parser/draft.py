@@ -85,10 +85,12 @@ class Draft:
 
         With one image the batch axis has size 1: leaving out another axis of size 1, or none, moves no number.
         """
-        shape = without_axis(value.shape, batch_axis)
-        if shape == self.layers[value.layer].shape:
-            return value.layer
-        return self.emit(Reshape, [value.layer], shape, [origin])
+        return self.reshaped(value.layer, without_axis(value.shape, batch_axis), [origin])
+
+    def reshaped(self, source: str, shape: Sequence[int], origin: Sequence[str]) -> str:
+        """The layer that holds the numbers of `source` in this shape: itself where that is its own, else a reshape."""
+        shape = tuple(shape)
+        return source if self.layers[source].shape == shape else self.emit(Reshape, [source], shape, origin)
 
     def note(self, layer: str, text: str) -> None:
         """Something worth telling about a layer."""

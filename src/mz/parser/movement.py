@@ -118,10 +118,7 @@ def reshape_to(value: Value, shape: Sequence[int], draft: Draft, origin: str) ->
     """The value in another ONNX shape; its batch axis is then the foremost axis of size 1."""
     target = tuple(int(size) for size in shape)
     batch_axis = target.index(1) if 1 in target else None
-    layer_shape = without_axis(target, batch_axis)
-    layer = value.layer
-    if layer_shape != value.layer_shape:
-        layer = draft.emit(Reshape, [layer], layer_shape, [origin])
+    layer = draft.reshaped(value.layer, without_axis(target, batch_axis), [origin])
     return Value(layer, target, batch_axis)
 
 

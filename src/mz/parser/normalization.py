@@ -108,10 +108,8 @@ def _over_last_axes(node: Node, draft: Draft, x: Value, first: int) -> Value:
     shape, before = x.layer_shape, first - (x.batch_axis is not None)
     size = shape[before:] if len(shape) == before + 2 else (math.prod(shape[before:]), 1)
     maps = (math.prod(shape[:before]), *size)
-    source = x.layer if maps == shape else draft.emit(Reshape, [x.layer], maps, [node.name])
-    found = _normalized(node, draft, source, (1, 2))
-    back = found if maps == shape else draft.emit(Reshape, [found], shape, [node.name])
-    return Value(back, x.shape, x.batch_axis)
+    found = _normalized(node, draft, draft.reshaped(x.layer, maps, [node.name]), (1, 2))
+    return Value(draft.reshaped(found, shape, [node.name]), x.shape, x.batch_axis)
 
 
 def _normalized(node: Node, draft: Draft, source: str, axes: Sequence[int]) -> str:

@@ -51,7 +51,7 @@ def leave_to_host(draft: Draft) -> None:
     for layer in reversed(list(draft.in_order())):
         readers = draft.readers(layer.name)
         function = isinstance(layer, Activation) and layer.function not in ("clip", "prelu")
-        square = isinstance(layer, Mul) and len(set(layer.inputs)) == 1
+        square = isinstance(layer, Mul) and layer.is_square
         light = isinstance(layer, Reshape | Transpose | Slice | Concat | Affine) or function or square
         if layer.host or not light or not readers or layer.name in draft.outputs:
             continue

@@ -19,7 +19,6 @@ from mz.graph import (
     GlobalAvgPool,
     MaxPool,
     Mul,
-    Reshape,
     Transpose,
 )
 from mz.parser.activations import activation
@@ -88,9 +87,9 @@ def mean(
     count = math.prod(shape[axis] for axis in axes)
     if rest and axes[-1] < rest[0]:
         place = shape if rest == (1, 2) else (count, math.prod(kept), 1)
-        found = _of_channels(draft, _reshaped(draft, source, place, origin), origin, total)
-        return _reshaped(draft, found, kept, origin)
-    pooled = _reshaped(draft, _pooled(draft, source, axes, rest, origin), kept, origin)
+        found = _of_channels(draft, draft.reshaped(source, place, origin), origin, total)
+        return draft.reshaped(found, kept, origin)
+    pooled = draft.reshaped(_pooled(draft, source, axes, rest, origin), kept, origin)
     return _times(draft, pooled, count, origin) if total else pooled
 
 
@@ -110,7 +109,7 @@ def _pooled(
     sizes = [shape[axis] for axis in axes]
     area = sizes if len(sizes) == 2 else (math.prod(sizes), 1)
     maps = math.prod(shape[axis] for axis in rest)
-    source = _reshaped(draft, source, (maps, *area), origin)
+    source = draft.reshaped(source, (maps, *area), origin)
     return draft.emit(GlobalAvgPool, [source], (maps, 1, 1), origin)
 
 
@@ -139,10 +138,6 @@ def _times(draft: Draft, source: str, factor: int, origin: Sequence[str]) -> str
     shape = draft.layers[source].shape
     one = np.ones((1,) * len(shape))
     return draft.emit(Affine, [source], shape, origin, {"factor": factor * one, "offset": 0.0 * one})
-
-
-def _reshaped(draft: Draft, source: str, shape: tuple[int, ...], origin: Sequence[str]) -> str:
-    return source if draft.layers[source].shape == shape else draft.emit(Reshape, [source], shape, origin)
 
 
 def reduce_mean(node: Node, draft: Draft) -> Value:
@@ -191,7 +186,7 @@ def _reduced(node: Node, draft: Draft, source: str, *, total: bool = False) -> V
 def _finished(node: Node, draft: Draft, layer: str, batch_axis: int | None) -> Value:
     """The reduced layer without the axes of size 1 if the node drops them."""
     shape, batch_axis = left_over(node, reduced_axes(node), batch_axis)
-    layer = _reshaped(draft, layer, without_axis(shape, batch_axis), [node.name])
+    layer = draft.reshaped(layer, without_axis(shape, batch_axis), [node.name])
     return Value(layer, shape, batch_axis)
 
 

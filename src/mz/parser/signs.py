@@ -26,7 +26,7 @@ from mz.graph import (
 )
 from mz.parser.draft import Affine, Draft
 
-_FUNCTIONS = frozenset(("sigmoid", "hard_sigmoid", "exp", "softplus", "abs", "sqrt", "square"))
+_FUNCTIONS = frozenset(("sigmoid", "hard_sigmoid", "exp", "softplus", "abs", "sqrt"))
 _KEEPING = Add | Mul | AvgPool | GlobalAvgPool | MaxPool | Concat | Pad | Reshape | Resize | Slice | Transpose
 """Layers that make nothing negative of what is not."""
 
@@ -49,7 +49,7 @@ def _by_itself(layer: Layer) -> bool:
         clipped = layer.function == "clip" and layer.constants[0] >= 0
         rooted = layer.function == "power" and not layer.constants[0].is_integer()
         return layer.function in _FUNCTIONS or clipped or rooted
-    return isinstance(layer, Softmax) or (isinstance(layer, Mul) and layer.inputs[0] == layer.inputs[1])
+    return isinstance(layer, Softmax) or (isinstance(layer, Mul) and layer.is_square)
 
 
 def _keeps(draft: Draft, layer: Layer) -> bool:
