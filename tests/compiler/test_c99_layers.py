@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.compiler.c_cases import draw, library, sessions
+from tests.compiler.c_cases import draw, large_products, library, sessions
 from tests.emulator.strategies import CASES
 
 from mz.compiler.emitters.c99 import LOWERINGS
@@ -43,6 +43,10 @@ def test_a_few_of_every_kind():
     check([case for kind in CASES for case in draw(kind, 25)], ("-O1",))
 
 
+def test_large_products_of_matrices():
+    check(large_products(), ("-O1",))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["native", "avx2", "sse2", "plain"])
 @pytest.mark.parametrize("kind", CASES)
@@ -51,7 +55,7 @@ def test_every_kind_at_length(kind, form):
         pytest.skip("x86 only")
     if form == "avx2" and not runs_avx2():
         pytest.skip("this processor has no AVX2")
-    check(draw(kind, 300), (*FORMS[form], "-O3"))
+    check(draw(kind, 300) + (large_products() if kind == "matmul" else []), (*FORMS[form], "-O3"))
 
 
 def runs_avx2() -> bool:

@@ -338,6 +338,21 @@ def move(layer, inputs: list[Tensor], shapes, zero: int) -> Tensor:
     return out
 
 
+def matmul(layer, a: Tensor, b: Tensor, shapes, qa, qb, qy) -> Tensor:
+    def source(tensor: Tensor, shape, lead, row, column) -> int:
+        return tensor[(*(0 if size == 1 else i for size, i in zip(shape, lead, strict=False)), row, column)]
+
+    m = multiplier(qa.scale, np.float32(qb.scale) * np.float32(layer.factor), qy.scale)
+    out = {}
+    for *lead, row, column in indices(layer.shape):
+        acc = 0
+        for k in range(shapes[0][-1]):
+            left = source(a, shapes[0], lead, row, k) - qa.zero_point
+            acc += left * (source(b, shapes[1], lead, k, column) - qb.zero_point)
+        out[(*lead, row, column)] = requantize(acc, m, qy.zero_point, 0, 2**qy.bits - 1)
+    return out
+
+
 def run_image(
     graph: Graph, layer: Layer, params: Params, quantization: Quantization, inputs: list[Tensor]
 ) -> Tensor:
@@ -353,6 +368,8 @@ def run_image(
             return average(layer, inputs[0], shapes[0], q[0], qy)
         case "add" | "sub" | "mul":
             return elementwise(layer, inputs[0], inputs[1], shapes, q[0], q[1], qy)
+        case "matmul":
+            return matmul(layer, inputs[0], inputs[1], shapes, q[0], q[1], qy)
         case "activation":
             return activation(layer, inputs[0], params.get(layer.name, {}), q[0], qy)
         case "resize":

@@ -23,6 +23,7 @@ from mz.graph import (
     Graph,
     Input,
     Layer,
+    MatMul,
     MaxPool,
     Mul,
     Pad,
@@ -273,6 +274,25 @@ def products(draw) -> Case:
     return draw(finish(layer, {"a": (a, shape_a), "b": (b, shape_b)}, Quantization({"y": y})))
 
 
+@st.composite
+def matrix_products(draw) -> Case:
+    rows, inner, columns = draw(sizes(5)), draw(sizes(12)), draw(sizes(5))
+    lead = draw(st.lists(st.tuples(sizes(3), st.sampled_from(["both", "a", "b"])), max_size=2))
+    lead_a = tuple(size if side != "b" else 1 for size, side in lead)
+    lead_b = tuple(size if side != "a" else 1 for size, side in lead)
+    a, b, bits = draw(tensors()), draw(tensors()), draw(BITS)
+    factor = draw(st.sampled_from([1.0, 0.125, 0.3535533905932738]))
+    if draw(st.booleans()):  # a power of two as the multiplier: ties abound
+        ratio = 2.0 ** -draw(st.integers(0, 16))
+    else:
+        ratio = 2**bits / (inner * a.q_max * b.q_max) * draw(st.floats(0.25, 64))
+    y = draw(tensors(float(a.scale) * float(b.scale) * factor / ratio, bits))
+    shape = (*(size for size, _ in lead), rows, columns)
+    layer = MatMul(name="y", inputs=("a", "b"), shape=shape, factor=factor)
+    inputs = {"a": (a, (*lead_a, rows, inner)), "b": (b, (*lead_b, inner, columns))}
+    return draw(finish(layer, inputs, Quantization({"y": y})))
+
+
 CONSTANTS = {
     "hard_sigmoid": [(0.2, 0.5), (1 / 6, 0.5)],
     "leaky_relu": [(0.01,), (0.125,), (1.5,)],
@@ -454,6 +474,7 @@ CASES: dict[str, st.SearchStrategy[Case]] = {
     "add": additions(Add),
     "sub": additions(Sub),
     "mul": products(),
+    "matmul": matrix_products(),
     "maxpool": maxpools(),
     "avgpool": means(whole=False),
     "global_avgpool": means(whole=True),

@@ -41,6 +41,7 @@ def breaking(family):
             "elementwise": {"DequantizeLinear", "Add"} <= operators(model),
             "average": {"DequantizeLinear", "ReduceSum"} <= operators(model),
             "float_table": "HardSigmoid" in operators(model),
+            "matrix": bool({"QLinearMatMul", "MatMulInteger"} & operators(model)),
         }[family]
 
     def run(model, feeds, chosen):
@@ -104,7 +105,8 @@ def test_a_kernel_that_fails_is_replaced_by_an_exact_one(family, monkeypatch):
 
 @pytest.mark.parametrize("family", PORTABLE_FAMILIES)
 def test_a_family_left_out_is_not_in_the_graph(family):
-    graph, quantization = self_test._table_probe()[:2] if family == "float_table" else network(8)
+    probes = {"float_table": self_test._table_probe, "matrix": self_test._matrix_probe}
+    graph, quantization = probes[family]()[:2] if family in probes else network(8)
     kernels = dataclasses.replace(PORTABLE, **{family: False})
     model, usual = (
         integer_model(graph, {}, quantization, kernels=kernels),

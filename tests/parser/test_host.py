@@ -67,22 +67,6 @@ def test_indices_of_the_largest(proven) -> None:
         assert kinds(proven(nodes, X)) == ["host_op"]
 
 
-@pytest.mark.parametrize(
-    ("left", "right"), [([1, 3, 5, 6], [1, 3, 6, 2]), ([1, 5, 6], [1, 6, 2]), ([2, 5, 6], [1, 6, 2])]
-)
-def test_products_of_tensors(proven, left, right) -> None:
-    nodes = [
-        op("Reshape", "x l", "a"),
-        op("Reshape", "z r", "b"),
-        op("MatMul", "a b"),
-    ]
-    inputs = {"x": [1, int(np.prod(left))], "z": [1, int(np.prod(right))]}
-    result = proven(nodes, inputs, {"l": ints(*left), "r": ints(*right)})
-    (product,) = of_kind(result, "host_op")
-    coverage = result.graph.coverage()
-    assert coverage.macs == np.prod(product.shape) * left[-1] and coverage.macs_percent == 0
-
-
 def test_a_product_with_a_stack_of_constants(proven) -> None:
     result = proven(op("MatMul", "x w"), X, {"w": weights(4, 7, 3)})
     assert [layer.constants for layer in of_kind(result, "host_op")] == [((1, (4, 7, 3)),)]

@@ -19,6 +19,7 @@ PRODUCERS = {
     "add": (op("Add", "x x"), {}),
     "sub": (op("Sub", "x z"), {}),
     "mul": (op("Mul", "x x"), {}),
+    "matmul": (op("MatMul", "x z"), {}),
     "maxpool": (op("MaxPool", "x", kernel_shape=[2, 2]), {}),
     "avgpool": (op("AveragePool", "x", kernel_shape=[2, 2]), {}),
     "global_avgpool": (op("GlobalAveragePool", "x"), {}),
@@ -37,6 +38,7 @@ PRODUCERS = {
 def test_every_kind_is_produced_and_lowered(proven, kind) -> None:
     assert kind in PRODUCERS, f"no ONNX operator becomes {kind!r}: see docs/adding-a-layer.md"
     node, constants = PRODUCERS[kind]
-    inputs = {name: ["N", 4, 6, 7] for name in "xz" if name in node.input}
+    shape = ["N", 4, 7, 7] if kind == "matmul" else ["N", 4, 6, 7]
+    inputs = {name: shape for name in "xz" if name in node.input}
     result = proven(node, inputs, constants)
     assert kind in {layer.kind for layer in result.graph.layers}

@@ -17,6 +17,7 @@ from mz.graph import (
     Graph,
     Input,
     Layer,
+    MatMul,
     MaxPool,
     Quantization,
     Reshape,
@@ -27,7 +28,12 @@ from mz.zoo import HwArch
 
 
 def peak_rate(arch: HwArch, layer: Layer, quantization: Quantization) -> float:
-    """What a cluster does a cycle at best: multiply-accumulates of a layer with weights, values of any other."""
+    """What a cluster does a cycle at best: multiply-accumulates of a layer with weights or of a product of matrices,
+    whose second stands for weights; values of any other.
+    """
+    if isinstance(layer, MatMul):
+        a, b = (quantization.tensors[name].bits for name in layer.inputs)
+        return arch.macs_per_cycle[f"a{a}_w{b}"]
     if not isinstance(layer, Weighted):
         return arch.values_per_cycle
     bits = quantization.tensors[layer.inputs[0]].bits, quantization.weights[layer.name].bits
@@ -35,12 +41,12 @@ def peak_rate(arch: HwArch, layer: Layer, quantization: Quantization) -> float:
 
 
 def work(graph: Graph, layer: Layer) -> int:
-    """Multiply-accumulates of a layer with weights; of any other the values that it looks at or writes, if those are
-    more.
+    """Multiply-accumulates of a layer with weights or a product of matrices; of any other the values that it looks at,
+    or writes, if those are more.
 
     Inputs and reshapes are no work: nothing moves.
     """
-    if isinstance(layer, Weighted):
+    if isinstance(layer, Weighted | MatMul):
         return graph.macs(layer)
     if isinstance(layer, Input | Reshape):
         return 0
@@ -60,24 +66,23 @@ def padded_macs(arch: HwArch, graph: Graph, layer: Layer) -> int:
     """Multiply-accumulates that a cluster is busy with: those of the layer, and those of lanes that it leaves idle.
 
     Sums of K products for O output channels (of a group) take lanes for K and O rounded up to whole ones; a depthwise
-    layer has its groups in the place of channels.
+    layer has its groups in the place of channels, a product of matrices the columns of its second.
     """
-    macs = graph.macs(layer)
-    if not isinstance(layer, Weighted) or not macs:
-        return macs
-    channels = layer.shape[-1] if isinstance(layer, Dense) else layer.shape[0]
-    if isinstance(layer, Conv | Deconv) and kind_on(graph, layer) != "depthwise":
-        channels //= layer.groups
-    (shape,) = graph.input_shapes(layer)
-    if isinstance(layer, Dense):
-        products = shape[-1]
-    else:
-        assert isinstance(layer, Conv | Deconv)
-        products = shape[0] // layer.groups * math.prod(layer.kernel_shape)
-    share = Fraction(1)
-    for size, lanes in zip((products, channels), arch.lanes, strict=True):
-        share *= Fraction(-(-size // lanes) * lanes, size)
+    macs, share = graph.macs(layer), Fraction(1)
+    if macs:
+        for size, lanes in zip(_products_and_channels(graph, layer), arch.lanes, strict=True):
+            share *= Fraction(-(-size // lanes) * lanes, size)
     return math.ceil(macs * share)
+
+
+def _products_and_channels(graph: Graph, layer: Layer) -> tuple[int, int]:
+    shape = graph.input_shapes(layer)[0]
+    if isinstance(layer, Dense | MatMul):
+        return shape[-1], layer.shape[-1]
+    assert isinstance(layer, Conv | Deconv)
+    depthwise = kind_on(graph, layer) == "depthwise"
+    channels = layer.shape[0] if depthwise else layer.shape[0] // layer.groups
+    return shape[0] // layer.groups * math.prod(layer.kernel_shape), channels
 
 
 def cluster_cycles(arch: HwArch, graph: Graph, quantization: Quantization) -> dict[str, int]:

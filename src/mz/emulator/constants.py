@@ -21,6 +21,7 @@ from mz.graph import (
     GlobalAvgPool,
     Graph,
     Layer,
+    MatMul,
     Mul,
     Params,
     Quantization,
@@ -86,6 +87,19 @@ class ProductConstants:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class MatrixConstants:
+    """A product of two matrices: sum of (q_a - zero_a)(q_b - zero_b), then requantized. multiplier: float32 scalar."""
+
+    multiplier: np.ndarray
+    zero_a: int
+    zero_b: int
+    zero_out: int
+    low: int
+    high: int
+    accumulator_bits: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TableConstants:
     """An activation function: table uint16 [K, 2^input bits], each row once.
 
@@ -131,6 +145,7 @@ Constants = (
     | AverageConstants
     | SumConstants
     | ProductConstants
+    | MatrixConstants
     | TableConstants
     | NearestConstants
     | BilinearConstants
@@ -150,6 +165,8 @@ def layer_constants(graph: Graph, layer: Layer, params: Params, quantization: Qu
             return _average(graph, layer, quantization)
         if isinstance(layer, Elementwise):
             return _elementwise(layer, quantization)
+        if isinstance(layer, MatMul):
+            return _matrix(graph, layer, quantization)
         if isinstance(layer, Activation):
             return _table(layer, params, quantization)
         if isinstance(layer, Resize):
@@ -245,6 +262,23 @@ def _elementwise(layer: Elementwise, quantization: Quantization) -> SumConstants
     if isinstance(layer, Sub):
         ratios = numerics.SumRatios(ratios.a, -ratios.b, ratios.shift)
     return SumConstants(ratios, a.zero_point, b.zero_point, y.zero_point, low, high)
+
+
+def _matrix(graph: Graph, layer: MatMul, quantization: Quantization) -> MatrixConstants:
+    a, b = (quantization.tensors[name] for name in layer.inputs)
+    y = quantization.tensors[layer.name]
+    accumulator_bits = 32 if a.bits <= 8 and b.bits <= 8 else 64
+    bound = graph.input_shapes(layer)[0][-1]
+    for t in (a, b):
+        bound *= max(t.zero_point, t.q_max - t.zero_point)
+    if bound >= (numerics.INT32_LIMIT if accumulator_bits == 32 else numerics.FLOAT64_EXACT):
+        raise UserError(
+            f"its sums can reach {bound:,}, beyond a {accumulator_bits}-bit accumulator; "
+            f"end the network before it (--end-node-names {', '.join(layer.origin)})"
+        )
+    scale_b = numerics.matrix_scale(b.scale, layer.factor)
+    m = numerics.multiplier(a.scale, scale_b, y.scale)
+    return MatrixConstants(m, a.zero_point, b.zero_point, y.zero_point, 0, y.q_max, accumulator_bits)
 
 
 def is_wide(layer: Layer, quantization: Quantization) -> bool:

@@ -16,6 +16,7 @@ from mz.emulator.constants import (
     AverageConstants,
     BilinearConstants,
     LinearConstants,
+    MatrixConstants,
     MoveConstants,
     NearestConstants,
     ProductConstants,
@@ -45,8 +46,7 @@ def _exact_type(c: LinearConstants, x: Array, output_axis: int) -> type[np.float
     That the wider type is wide enough for any input was proven when the constants were made.
     """
     axes = tuple(axis for axis in range(c.kernel.ndim) if axis != output_axis)
-    largest_input = int(max(int(x.max(initial=0)) - c.zero_in, c.zero_in - int(x.min(initial=0)), 1))
-    bound = int(np.abs(c.kernel, dtype=np.int64).sum(axis=axes).max()) * largest_input
+    bound = int(np.abs(c.kernel, dtype=np.int64).sum(axis=axes).max()) * _reach(x, c.zero_in)
     bound += int(np.abs(c.bias).max())
     return np.float32 if bound < numerics.FLOAT32_EXACT else np.float64
 
@@ -102,6 +102,18 @@ def multiply(layer: Layer, c: ProductConstants, a: Array, b: Array) -> Array:
     return numerics.multiply(a, c.zero_a, b, c.zero_b, c.ratio, c.zero_out, c.low, c.high)
 
 
+def matrix_product(layer: Layer, c: MatrixConstants, a: Array, b: Array) -> Array:
+    largest = a.shape[-1] * _reach(a, c.zero_a) * _reach(b, c.zero_b)
+    dtype = np.float32 if largest < numerics.FLOAT32_EXACT else np.float64
+    sums = np.matmul((a - c.zero_a).astype(dtype), (b - c.zero_b).astype(dtype))
+    return numerics.requantize(sums, c.multiplier, c.zero_out, c.low, c.high)
+
+
+def _reach(x: Array, zero: int) -> int:
+    """The largest magnitude of the centred integers, at least 1."""
+    return int(max(int(x.max(initial=0)) - zero, zero - int(x.min(initial=0)), 1))
+
+
 def table(layer: Layer, c: TableConstants, x: Array) -> Array:
     if c.choice is None:
         return c.table[0][x].astype(np.int32)
@@ -143,6 +155,7 @@ KERNELS: dict[str, Callable[..., Array]] = {
     "add": add,
     "sub": add,
     "mul": multiply,
+    "matmul": matrix_product,
     "maxpool": maximum,
     "avgpool": average,
     "global_avgpool": global_average,

@@ -59,6 +59,13 @@ def multiplier(scale_x: np.float32, scale_w: np.ndarray, scale_y: np.float32) ->
     return m
 
 
+def matrix_scale(scale_b: np.float32, factor: float) -> np.ndarray:
+    """s_b f of a product of matrices, one float32 operation on the factor as float32 has it; its multiplier is that of
+    weights with this scale.
+    """
+    return np.asarray(np.float32(scale_b) * np.float32(factor))
+
+
 def requantize(acc: np.ndarray, m: np.ndarray, zero_point: int, low: int, high: int) -> np.ndarray:
     """q = clip(rne(f32(acc) * m) + z, low, high); acc exact integers of any type, m float32 that broadcasts to acc
     -> int32.

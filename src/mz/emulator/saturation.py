@@ -18,6 +18,7 @@ from mz.emulator.constants import (
     AverageConstants,
     Constants,
     LinearConstants,
+    MatrixConstants,
     ProductConstants,
     SumConstants,
 )
@@ -27,6 +28,8 @@ from mz.graph import Layer, Quantization, TensorQuant
 from mz.graph.layers import UNBOUNDED
 
 Array = np.ndarray
+
+_CLIPPING = LinearConstants | AverageConstants | SumConstants | ProductConstants | MatrixConstants
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Saturation:
 
     def run(self, layer: Layer, constants: Constants, inputs: Sequence[Array]) -> Array:
         """`run_kernel`, counted."""
-        if not isinstance(constants, LinearConstants | AverageConstants | SumConstants | ProductConstants):
+        if not isinstance(constants, _CLIPPING):
             return run_kernel(layer, constants, inputs)
         wide = dataclasses.replace(constants, low=-FLOAT32_EXACT, high=FLOAT32_EXACT)
         value = run_kernel(layer, wide, inputs)

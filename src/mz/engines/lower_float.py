@@ -26,6 +26,7 @@ from mz.graph import (
     Graph,
     Input,
     Layer,
+    MatMul,
     MaxPool,
     Pad,
     Params,
@@ -151,6 +152,16 @@ def _elementwise(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Seque
     assert isinstance(layer, Elementwise)
     tensor = writer.node(layer.kind.capitalize(), layer.inputs, f"{layer.name}/{layer.kind}")
     _clipped(writer, tensor, layer.name, layer.clip)
+
+
+def _matmul(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[tuple[int, ...]]) -> None:
+    assert isinstance(layer, MatMul)
+    if layer.factor == 1:
+        writer.node("MatMul", layer.inputs, layer.name)
+        return
+    product = writer.node("MatMul", layer.inputs, f"{layer.name}/product")
+    factor = writer.constant(np.float32(layer.factor), f"{layer.name}/factor")
+    writer.node("Mul", [product, factor], layer.name)
 
 
 def _pool(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[tuple[int, ...]]) -> None:
@@ -358,6 +369,7 @@ LOWERINGS: dict[str, Lowering] = {
     "add": _elementwise,
     "sub": _elementwise,
     "mul": _elementwise,
+    "matmul": _matmul,
     "maxpool": _pool,
     "avgpool": _pool,
     "global_avgpool": _global_avg_pool,

@@ -3,7 +3,7 @@
 Tensors of at most 8 bits are uint8; 16-bit ones travel as float32 holding integers (few operators take uint16), and
 leave as uint16. Only operators of the standard domain are used, each in a form in which no runtime's
 rounding, fusion or multiply-add can change a bit: see docs/numerics.md. Linear layers are in
-`lower_integer_linear`.
+`lower_integer_linear`, products of matrices in `lower_integer_matrix`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from mz.engines.lower_integer_linear import (
     lower_dense,
     lower_global_average,
 )
+from mz.engines.lower_integer_matrix import lower_matmul
 from mz.engines.lower_integer_tables import lower_table
 from mz.engines.lower_integer_tensors import PORTABLE, Kernels, Tensors
 from mz.graph import (
@@ -229,6 +230,7 @@ LOWERINGS: dict[str, Callable[[Tensors, Any, Any], str]] = {
     "add": _lower_elementwise,
     "sub": _lower_elementwise,
     "mul": _lower_elementwise,
+    "matmul": lower_matmul,
     "maxpool": _lower_maxpool,
     "concat": _lower_concat,
     "slice": _lower_slice,

@@ -23,7 +23,7 @@ class Kernels:
     unsigned_conv: QLinearConv uint8 x uint8. signed_conv: uint8 x int8 where no 16-bit sum can saturate.
     any_signed_conv: uint8 x int8 for all weights, exact where the processor adds products in 32 bits. quantize:
     QuantizeLinear on inputs. elementwise: sums and products between DequantizeLinear and QuantizeLinear. average:
-    global means likewise. float_table: activation functions likewise.
+    global means likewise. float_table: activation functions likewise. matrix: QLinearMatMul and MatMulInteger.
 
     rounded_sums: more than 8 bits are summed in a single float32 convolution, three times as fast, whose sums may
     round: now and then an integer is one off. Good for trials that compare networks, and for nothing else.
@@ -36,12 +36,13 @@ class Kernels:
     elementwise: bool = True
     average: bool = True
     float_table: bool = True
+    matrix: bool = True
     rounded_sums: bool = False
 
 
 PORTABLE = Kernels()
 """Exact on every processor: what compiled files are built of."""
-FLOAT_ROAD = Kernels(*(False,) * 7)
+FLOAT_ROAD = Kernels(*(False,) * 8)
 """Exact convolutions in float32 alone: for runtimes without integer kernels, such as GPUs."""
 
 

@@ -26,6 +26,7 @@ from mz.graph import (
     Graph,
     Input,
     Layer,
+    MatMul,
     Mul,
     Quantization,
     Sub,
@@ -153,6 +154,7 @@ def _probes() -> Iterator[tuple[str, Probe]]:
     yield "elementwise", _pair_probe()
     yield "average", _average_probe()
     yield "float_table", _table_probe()
+    yield "matrix", _matrix_probe()
 
 
 _SHAPES = ((67, 35, 1, 1, 1), (36, 17, 3, 1, 1), (36, 18, 3, 2, 2), (36, 36, 3, 1, 36), (19, 19, 5, 2, 19))
@@ -269,3 +271,23 @@ def _table_probe() -> Probe:
         tensors[name] = TensorQuant(np.float32(scale), zero, 8)
     graph = Graph("tables", (x, *layers), tuple(layer.name for layer in layers))
     return graph, Quantization(tensors), {"x": tensors["x"].dequantize(np.arange(256)[None])}
+
+
+def _matrix_probe() -> Probe:
+    """Products of whole blocks and remainders with the largest sums there are, rounded to 8 and to 16 bits."""
+    rng = np.random.default_rng(2)
+    layers: list[Layer] = []
+    tensors: dict[str, TensorQuant] = {}
+    feeds: dict[str, np.ndarray] = {}
+    cases = ((0, 255, 255, 8, 260.0), (128, 3, 40_000, 16, 0.7))
+    for number, (zero_a, zero_b, zero_out, bits, scale) in enumerate(cases):
+        names, shapes = (f"a{number}", f"b{number}"), ((2, 19, 67), (2, 67, 35))
+        for name, shape, zero in zip(names, shapes, (zero_a, zero_b), strict=True):
+            tensors[name] = TensorQuant(np.float32(0.37), zero, 8)
+            layers.append(Input(name=name, inputs=(), shape=shape))
+            feeds[name] = tensors[name].dequantize(rng.choice([0, 1, 255, 255], (2, *shape)))
+        y = f"y{number}"
+        tensors[y] = TensorQuant(np.float32(scale), zero_out, bits)
+        layers.append(MatMul(name=y, inputs=names, shape=(2, 19, 35), factor=0.3))
+    outputs = tuple(layer.name for layer in layers if isinstance(layer, MatMul))
+    return Graph("matrices", tuple(layers), outputs), Quantization(tensors), feeds

@@ -14,7 +14,7 @@ from mz.flow.options import OptimizeOptions, Step
 from mz.flow.tuning import Algorithm, as_tuning, plan_tuning, without_torch
 from mz.graph import Graph, Precision
 from mz.optimize import added_activations
-from mz.quantize import SHARES, ActivationRange, Recipe, Refinements, normalization_scales
+from mz.quantize import SHARES, ActivationRange, Recipe, Refinements, normalization_scales, softmax_scales
 from mz.script import OPTIMIZATION_LEVELS, Equalization, OutputActivation, ScriptSettings
 
 DEFAULT_LEVEL = 1
@@ -121,15 +121,17 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
 
 
 def with_fine_scales(arch: zoo.HwArch, graph: Graph, plan: Plan) -> Plan:
-    """The plan with 16 bits for variances of normalizations and what divides by them, where the target takes that and
-    the script does not name them.
+    """The plan with 16 bits for variances of normalizations, what divides by them, and what softmaxes read, where
+    the target takes that and the script does not name them.
     """
-    recipe = plan.recipe
-    fine = Precision(16, recipe.precision.weight_bits)
-    precisions = dict.fromkeys(normalization_scales(graph), fine) | dict(recipe.layer_precisions)
-    changed = dataclasses.replace(recipe, layer_precisions=precisions)
-    fits = takes(arch, graph, _of_layers(graph, changed))
-    return dataclasses.replace(plan, recipe=changed) if fits else plan
+    for names in (normalization_scales(graph), softmax_scales(graph)):
+        recipe = plan.recipe
+        fine = Precision(16, recipe.precision.weight_bits)
+        precisions = dict.fromkeys(names, fine) | dict(recipe.layer_precisions)
+        changed = dataclasses.replace(recipe, layer_precisions=precisions)
+        if takes(arch, graph, _of_layers(graph, changed)):
+            plan = dataclasses.replace(plan, recipe=changed)
+    return plan
 
 
 def _of_layers(graph: Graph, recipe: Recipe) -> dict[str, Precision]:

@@ -12,7 +12,19 @@ from typing import Any
 import numpy as np
 
 from mz.errors import UserError
-from mz.graph.layers import LAYER_KINDS, UNBOUNDED, Add, Conv, Deconv, Dense, HostOp, Input, Layer, Weighted
+from mz.graph.layers import (
+    LAYER_KINDS,
+    UNBOUNDED,
+    Add,
+    Conv,
+    Deconv,
+    Dense,
+    HostOp,
+    Input,
+    Layer,
+    MatMul,
+    Weighted,
+)
 
 Shape = tuple[int, ...]
 
@@ -146,6 +158,8 @@ class Graph:
         if isinstance(layer, Dense):
             (in_shape,) = self.input_shapes(layer)
             return math.prod(layer.shape) * in_shape[-1]
+        if isinstance(layer, MatMul):
+            return math.prod(layer.shape) * self.input_shapes(layer)[0][-1]
         if isinstance(layer, HostOp) and layer.operator == "MatMul":
             factors = list(self.input_shapes(layer))
             for place, shape in layer.constants:

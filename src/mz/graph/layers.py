@@ -162,6 +162,20 @@ class Mul(Elementwise):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MatMul(Layer):
+    """`factor` times the product of two tensors of one rank as matrices: [..., M, K] x [..., K, N] -> [..., M, N], the
+    axes before the last two broadcast as numpy does. factor: above 0.
+
+    A constant operand is no layer of this kind: the parser makes it a dense layer.
+    """
+
+    kind: ClassVar[str] = "matmul"
+    prefix: ClassVar[str] = "matmul"
+
+    factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MaxPool(Layer):
     """2-D maximum; padded places never win. `pads` already hold what ceil mode adds."""
 
@@ -307,6 +321,7 @@ LAYER_KINDS: dict[str, type[Layer]] = {
         Add,
         Sub,
         Mul,
+        MatMul,
         MaxPool,
         AvgPool,
         GlobalAvgPool,

@@ -20,6 +20,7 @@ from mz.graph.layers import (
     GlobalAvgPool,
     Input,
     Layer,
+    MatMul,
     MaxPool,
     Pad,
     Reshape,
@@ -45,7 +46,7 @@ def pipeline_flows(graph: Graph) -> dict[str, Flow]:
     for layer in graph.layers:
         if not layer.host:
             inputs = [flows[name] for name in layer.inputs]
-            flows[layer.name] = _flow(layer, inputs, max((flow.lag for flow in inputs), default=0.0))
+            flows[layer.name] = _flow(layer, inputs, _lag(layer, inputs))
     return flows
 
 
@@ -57,8 +58,10 @@ def pipeline_rows(graph: Graph) -> dict[str, tuple[int, ...]]:
         if layer.host:
             continue
         inputs = [flows[name] for name in layer.inputs]
-        lag = max((flow.lag for flow in inputs), default=0.0)
+        lag = _lag(layer, inputs)
         own = [_rows_needed(layer, flow) for flow in inputs]
+        if isinstance(layer, MatMul):
+            own[1] = inputs[1].rows
         waiting = [math.ceil((lag - flow.lag) / flow.pitch) for flow in inputs]
         kept[layer.name] = tuple(
             min(flow.rows, need + wait) for flow, need, wait in zip(inputs, own, waiting, strict=True)
@@ -84,6 +87,14 @@ def _geometry(shape: tuple[int, ...]) -> tuple[int, int]:
     return 1, math.prod(shape)
 
 
+def _lag(layer: Layer, inputs: list[Flow]) -> float:
+    """The rows of the image after which every input has a row, and the second matrix of a product all of its own."""
+    lags = [flow.lag for flow in inputs]
+    if isinstance(layer, MatMul):
+        lags[1] += (inputs[1].rows - 1) * inputs[1].pitch
+    return max(lags, default=0.0)
+
+
 def _rows_needed(layer: Layer, flow: Flow) -> int:
     """Rows of one input that a layer looks at for one row of its output."""
     if isinstance(layer, Conv | MaxPool):
@@ -101,7 +112,7 @@ def _flow(layer: Layer, inputs: list[Flow], lag: float) -> Flow:
     rows, values = _geometry(layer.shape)
     if isinstance(layer, Input):
         return Flow(0.0, 1.0, rows, values)
-    flow = max(inputs, key=lambda one: (one.rows, -one.pitch))
+    flow = inputs[0] if isinstance(layer, MatMul) else max(inputs, key=lambda one: (one.rows, -one.pitch))
     pitch = flow.pitch
     if isinstance(layer, Conv | MaxPool | AvgPool):
         dilation = 1 if isinstance(layer, AvgPool) else layer.dilations[0]

@@ -16,6 +16,7 @@ from mz.graph import (
     Graph,
     Input,
     Layer,
+    MatMul,
     MaxPool,
     Mul,
     Pad,
@@ -36,7 +37,7 @@ _BENT_AT_ZERO = ("leaky_relu", "prelu", "abs", "square")
 
 
 def interval_bounds(graph: Graph, params: Params) -> dict[str, Interval]:
-    """By accelerator tensor. A place whose bounds meet is constant; inputs are taken to be anything."""
+    """By accelerator tensor. A place whose bounds meet is constant. Inputs and products of matrices may be anything."""
     found: dict[str, Interval] = {}
     for layer in graph.layers:
         if not layer.host:
@@ -47,7 +48,7 @@ def interval_bounds(graph: Graph, params: Params) -> dict[str, Interval]:
 
 
 def _bounds(layer: Layer, params: Params, inputs: list[Interval]) -> Interval:
-    if isinstance(layer, Input):
+    if isinstance(layer, Input | MatMul):
         return np.full(layer.shape, -np.inf), np.full(layer.shape, np.inf)
     if isinstance(layer, Weighted):
         return _weighted(layer, params[layer.name], inputs[0])

@@ -25,6 +25,7 @@ from mz.graph import (
     Graph,
     Input,
     Layer,
+    MatMul,
     MaxPool,
     Mul,
     Pad,
@@ -141,6 +142,8 @@ class _Walk:
             return np.broadcast_to(inputs[0], layer.shape)
         if isinstance(layer, Mul):
             return self.product(layer, inputs)
+        if isinstance(layer, MatMul):
+            return np.broadcast_to(self.matrices(*inputs), layer.shape)
         if isinstance(layer, MaxPool | AvgPool | GlobalAvgPool | Resize | Pad):
             return self.map(inputs[0])
         out = moved(layer, inputs)
@@ -203,6 +206,15 @@ class _Walk:
         if layer.clip[1] < np.inf or layer.clip[0] not in (0.0, -np.inf):
             self.bound(inputs[big])
         return inputs[big]
+
+    def matrices(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """What scales a column of the second matrix scales that column of the product; the first keeps its scale."""
+        self.fix(a)
+        columns = b[..., :1, :]
+        self.unite(b, columns)
+        if self.purpose == "removal":  # other axes would have to lose the same places
+            self.fix(columns)
+        return columns
 
     def bound(self, classes: np.ndarray) -> None:
         """A clip of an element-wise layer is one number for all channels: no channel may grow or shrink under it."""

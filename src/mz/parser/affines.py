@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from mz.graph import Conv, Deconv, Dense, HostOp, Layer, Reshape, Transpose, Weighted
+from mz.graph import Conv, Deconv, Dense, HostOp, Layer, MatMul, Reshape, Slice, Transpose, Weighted
 from mz.graph.layers import UNBOUNDED
 from mz.parser.draft import Affine, Draft, per_channel
 
@@ -69,6 +69,55 @@ def fold_into_readers(draft: Draft) -> None:
             params["kernel"] = _scaled_inputs(reader, kernel, constants["factor"])
             draft.note(reader.name, f"{', '.join(layer.origin)} folded into its weights")
         draft.absorb(layer.name, layer.inputs[0])
+
+
+def fold_into_products(draft: Draft) -> None:
+    """A positive number that multiplies a product of matrices or one of its factors becomes that layer's `factor`.
+
+    Moves between the two are no hindrance. Offsets behind the product stay.
+    """
+    for layer in list(draft.layers.values()):
+        if not isinstance(layer, Affine) or layer.host:
+            continue
+        params = draft.params[layer.name]
+        number = float(params["factor"].flat[0])
+        if number <= 0 or number == 1 or np.any(params["factor"] != number):
+            continue
+        products = _products(draft, layer, idle=not np.any(params["offset"]))
+        for name in products:
+            product = draft.layers[name]
+            assert isinstance(product, MatMul)
+            draft.update(name, factor=product.factor * number)
+            draft.note(name, f"{', '.join(layer.origin)} folded into its factor")
+        if products and np.any(params["offset"]):
+            params["factor"] = np.ones_like(params["factor"])
+        elif products:
+            draft.absorb(layer.name, layer.inputs[0])
+
+
+def _products(draft: Draft, layer: Affine, *, idle: bool) -> list[str]:
+    """The products of matrices that can take the affine's factor: the one before it, or with an idle offset all those
+    that alone read it.
+    """
+    (source,), name = layer.inputs, layer.name
+    while isinstance(draft.layers[source], Reshape | Transpose) and draft.sole_reader(source, name):
+        name, (source,) = source, draft.layers[source].inputs
+    if isinstance(draft.layers[source], MatMul) and draft.sole_reader(source, name):
+        return [source]
+    found, places = [], [layer.name] if idle and layer.name not in draft.outputs else []
+    while places:
+        name = places.pop()
+        for reader in sorted(draft.readers(name)):
+            one = draft.layers[reader]
+            if one.host or (reader in draft.outputs and not isinstance(one, MatMul)):
+                return []
+            if isinstance(one, Reshape | Transpose | Slice):
+                places.append(reader)
+            elif isinstance(one, MatMul):
+                found += [reader] * one.inputs.count(name)
+            else:
+                return []
+    return found
 
 
 def lower_affines(draft: Draft) -> None:

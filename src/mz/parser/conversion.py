@@ -22,6 +22,7 @@ from mz.parser.node import Node, Operand, Value
 from mz.parser.onnx_file import node_name, reads
 from mz.parser.rules import HOST_RULES, RULES
 from mz.parser.signs import never_negative
+from mz.parser.softmax import factors
 
 if TYPE_CHECKING:
     import onnx
@@ -36,7 +37,7 @@ class Conversion:
     """Where a conversion stands: what is known of each ONNX tensor so far.
 
     tainted: tensors that depend on an unsupported node. problems: (operator, node, reason) of each such node.
-    signs: by layer, whether it is known to be never negative.
+    signs: by layer, whether it is known to be never negative. factors: outputs of softmaxes that weigh another tensor.
     """
 
     graph: onnx.GraphProto
@@ -47,6 +48,7 @@ class Conversion:
     tainted: set[str] = field(default_factory=set)
     problems: list[tuple[str, str, str]] = field(default_factory=list)
     signs: dict[str, bool] = field(default_factory=dict)
+    factors: set[str] = field(default_factory=set)
 
 
 def convert(model: onnx.ModelProto, input_shapes: Shapes, source: str) -> Draft:
@@ -67,6 +69,7 @@ def convert(model: onnx.ModelProto, input_shapes: Shapes, source: str) -> Draft:
         state.values[info.name] = Value(state.draft.emit(Input, [], shape[1:]), shape)
     for node in model.graph.node:
         _work_out(state, node)
+    state.factors = factors(model.graph.node, state.constants)
     outputs = [info.name for info in model.graph.output]
     found = regions(model.graph.node, state.constants, outputs)
     inside = {name for region in found.values() for name in region.interior}
@@ -244,6 +247,7 @@ def _node(state: Conversion, proto: onnx.NodeProto, wanted: set[str]) -> Node:
             for place, name in enumerate(proto.input)
             if name in state.values and never_negative(state.draft, state.values[name].layer, state.signs)
         ),
+        weighs=proto.output[0] in state.factors,
     )
 
 

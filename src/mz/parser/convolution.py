@@ -1,4 +1,4 @@
-"""Layers with weights: Conv, ConvTranspose, Gemm, MatMul with a constant."""
+"""Layers with weights: Conv, ConvTranspose, Gemm."""
 
 from __future__ import annotations
 
@@ -119,13 +119,6 @@ def gemm(node: Node, draft: Draft) -> Value:
     return _dense(node, draft, x, kernel * np.float64(node.attribute("alpha", 1.0)), bias)
 
 
-def matmul(node: Node, draft: Draft) -> Value:
-    """Fully connected layer over the last axis."""
-    weights = node.constant(1)
-    assert weights is not None
-    return _dense(node, draft, node.x, weights.T, np.zeros(weights.shape[1]))
-
-
 def _dense(node: Node, draft: Draft, x: Value, kernel: np.ndarray, bias: np.ndarray) -> Value:
     out = Value("", (*x.shape[:-1], kernel.shape[0]), x.batch_axis)
     layer = draft.emit(Dense, [x.layer], out.layer_shape, [node.name], {"kernel": kernel, "bias": bias})
@@ -152,5 +145,4 @@ RULES = {
     "Conv": Rule(conv, _WINDOWED),
     "ConvTranspose": Rule(deconv, _WINDOWED),
     "Gemm": Rule(gemm, (*ON_TENSOR, two_axes, matrix_weights, bias_per_column, last_axis_is_data)),
-    "MatMul": Rule(matmul, (*ON_TENSOR, matrix_weights, last_axis_is_data)),
 }

@@ -39,6 +39,7 @@ class Draft:
     """Layers by provisional name, their arrays, who reads whom, and what happened to them.
 
     normalizations: convolutions that stand for nothing but constants.
+    softmaxes: by layer that ends one in integers, what it divides and the reciprocal of what it divides by.
     host_reasons: why a layer, all of whose inputs come from the accelerator, runs on the host.
     """
 
@@ -47,6 +48,7 @@ class Draft:
     outputs: list[str] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
     normalizations: set[str] = field(default_factory=set)
+    softmaxes: dict[str, tuple[str, str]] = field(default_factory=dict)
     host_reasons: dict[str, str] = field(default_factory=dict)
     _readers: dict[str, set[str]] = field(default_factory=dict)
     _absorbed: dict[str, str] = field(default_factory=dict)

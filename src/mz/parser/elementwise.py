@@ -7,11 +7,11 @@ convolution. Two tensors make an element-wise layer.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from mz.graph import Add, Concat, Elementwise, Mul, Sub
+from mz.graph import Add, Elementwise, Mul, Sub
 from mz.parser.activations import clip, reciprocal
 from mz.parser.draft import Affine, Draft
 from mz.parser.node import ON_TENSOR, Convert, Node, Rule, Value, constant_settings, without_axis
@@ -45,29 +45,17 @@ def bound_constant(node: Node) -> str | None:
     return f"{len(node.inputs)} inputs, {len(constants)} of them constant"
 
 
-def batch_not_joined(node: Node) -> str | None:
-    """The axis is not the batch axis."""
-    axis, first = node.attribute("axis", 1), next(o for o in node.inputs if isinstance(o, Value))
-    return "" if node.axis(axis, len(first.shape)) == first.batch_axis else None
-
-
-def all_tensors(node: Node) -> str | None:
-    """Every input is a tensor of the network."""
-    constants = sum(not isinstance(operand, Value) for operand in node.inputs)
-    return f"{constants} of {len(node.inputs)} are constants" if constants else None
-
-
 def aligned(
-    values: Sequence[Value], draft: Draft, origin: str, keep: int | None = None
+    values: Sequence[Value], draft: Draft, origin: str, keep: Collection[int] = ()
 ) -> tuple[list[str], int | None]:
     """Layers that hold the values, of one rank, and the ONNX axis that all of them leave out.
 
-    That is an axis of size 1 in all of them, the foremost; none where there is no such axis but `keep`.
+    That is an axis of size 1 in all of them, the foremost; none where there is no such axis but those of `keep`.
     """
     rank = max(len(value.shape) for value in values)
     raised = [Value(v.layer, (1,) * (rank - len(v.shape)) + v.shape, None) for v in values]
     common = (
-        axis for axis in range(rank) if axis != keep and all(value.shape[axis] == 1 for value in raised)
+        axis for axis in range(rank) if axis not in keep and all(value.shape[axis] == 1 for value in raised)
     )
     batch_axis = next(common, None)
     return [draft.view(value, batch_axis, origin) for value in raised], batch_axis
@@ -161,20 +149,6 @@ def _bounded(upper: bool) -> Convert:
     return convert
 
 
-def _concat(node: Node, draft: Draft) -> Value:
-    """Tensors side by side along an axis."""
-    values = [node.value(index) for index in range(len(node.inputs))]
-    rank = len(values[0].shape)
-    axis = node.axis(node.attribute("axis", 1))
-    layers, batch_axis = aligned(values, draft, node.name, keep=axis)
-    shape = tuple(
-        sum(value.shape[i] for value in values) if i == axis else values[0].shape[i] for i in range(rank)
-    )
-    layer_axis = axis - (batch_axis is not None and batch_axis < axis)
-    layer = draft.emit(Concat, layers, without_axis(shape, batch_axis), [node.name], axis=layer_axis)
-    return Value(layer, shape, batch_axis)
-
-
 RULES = {
     "Add": Rule(_add, (some_tensor,)),
     "Sum": Rule(_add, (some_tensor,)),
@@ -184,5 +158,4 @@ RULES = {
     "Neg": Rule(_neg, (*ON_TENSOR, constant_settings)),
     "Min": Rule(_bounded(upper=True), (bound_constant, some_tensor)),
     "Max": Rule(_bounded(upper=False), (bound_constant, some_tensor)),
-    "Concat": Rule(_concat, (all_tensors, batch_not_joined)),
 }

@@ -44,7 +44,7 @@ class Node:
     """An ONNX node whose constant inputs are known.
 
     outputs: those that something reads, the others ''. never_negative: inputs, by place, that are tensors without
-    numbers below 0, whatever the image.
+    numbers below 0, whatever the image. weighs: whether it is a softmax whose output is a factor of a product.
     """
 
     op_type: str
@@ -54,6 +54,7 @@ class Node:
     inputs: tuple[Operand, ...]
     outputs: tuple[str, ...]
     never_negative: frozenset[int] = frozenset()
+    weighs: bool = False
 
     @property
     def x(self) -> Value:

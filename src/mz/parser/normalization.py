@@ -1,4 +1,4 @@
-"""BatchNormalization, which becomes constants; the others, written out; Softmax, with which the host's part begins."""
+"""BatchNormalization, which becomes constants; the others, written out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mz.graph import Activation, Conv, Mul, Reshape, Softmax, Sub, Transpose
+from mz.graph import Activation, Conv, Mul, Sub, Transpose
 from mz.parser.draft import Draft
 from mz.parser.elementwise import affine
 from mz.parser.movement import reshape_to
@@ -24,11 +24,6 @@ def batch_in_front(node: Node) -> str | None:
     """The batch axis is the first."""
     shape = node.x.shape
     return None if node.x.batch_axis == 0 and len(shape) > 1 else f"shape {list(shape)}"
-
-
-def softmax_within_image(node: Node) -> str | None:
-    """The softmax does not run over the batch axis."""
-    return "" if node.x.batch_axis is not None and node.x.batch_axis in _softmax_axes(node) else None
 
 
 def batch_normalization(node: Node, draft: Draft) -> Value:
@@ -149,29 +144,6 @@ def _with_constants(
     return x if idle else affine(node, draft, x, factor, offset)
 
 
-def softmax(node: Node, draft: Draft) -> Value:
-    """Softmax along an axis, on the host: it and all that follows it run in float."""
-    x, axes = node.x, _softmax_axes(node)
-    long = [axis for axis in axes if x.shape[axis] > 1] or [axes[0]]
-    if len(long) == 1:
-        layer_axis = long[0] - (x.batch_axis is not None and x.batch_axis < long[0])
-        layer = draft.emit(Softmax, [x.layer], x.layer_shape, [node.name], axis=layer_axis)
-        return Value(layer, x.shape, x.batch_axis)
-    head = x.layer_shape[: len(x.layer_shape) - len(axes)]
-    flat = (*head, math.prod(x.shape[axis] for axis in axes))
-    joined = draft.emit(Reshape, [x.layer], flat, [node.name])
-    layer = draft.emit(Softmax, [joined], flat, [node.name], axis=len(head))
-    return Value(draft.emit(Reshape, [layer], x.layer_shape, [node.name]), x.shape, x.batch_axis)
-
-
-def _softmax_axes(node: Node) -> list[int]:
-    """The axes that one softmax covers: before opset 13 all from `axis` on."""
-    rank = len(node.x.shape)
-    if node.opset >= 13:
-        return [node.axis(node.attribute("axis", -1))]
-    return list(range(node.axis(node.attribute("axis", 1)), rank))
-
-
 _BY_CHANNEL = (*ON_TENSOR, batch_in_front, constant_settings)
 
 RULES = {
@@ -187,5 +159,4 @@ RULES = {
         written_out=always,
     ),
     "LRN": Rule(local_response_normalization, (*ON_MAP, base_above_zero)),
-    "Softmax": Rule(softmax, (*ON_TENSOR, softmax_within_image)),
 }

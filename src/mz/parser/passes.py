@@ -10,7 +10,13 @@ from collections.abc import Callable
 
 from mz.graph import Activation, AvgPool, Conv, Elementwise, Pad, Reshape, Slice, Transpose, Weighted
 from mz.graph.layers import UNBOUNDED
-from mz.parser.affines import fold_affines, fold_into_readers, lower_affines, merge_affines
+from mz.parser.affines import (
+    fold_affines,
+    fold_into_products,
+    fold_into_readers,
+    lower_affines,
+    merge_affines,
+)
 from mz.parser.draft import Draft
 from mz.parser.moves import simplify_moves
 from mz.parser.parallel import merge_parallel
@@ -90,6 +96,7 @@ PASSES: tuple[Callable[[Draft], None], ...] = (
     merge_parallel,
     fold_affines,
     fold_into_readers,
+    fold_into_products,
     decode_boxes_on_host,
     leave_to_host,
     lower_affines,

@@ -6,21 +6,27 @@ from collections.abc import Mapping
 
 from mz.parser import (
     activations,
+    concat,
     convolution,
     elementwise,
     host,
+    matrices,
     movement,
     normalization,
     pooling,
     reductions,
+    softmax,
 )
 from mz.parser.node import Rule, message
 
 RULES: dict[str, Rule] = {
     **convolution.RULES,
+    **matrices.RULES,
     **normalization.RULES,
+    **softmax.RULES,
     **activations.RULES,
     **elementwise.RULES,
+    **concat.RULES,
     **pooling.RULES,
     **reductions.RULES,
     **movement.RULES,

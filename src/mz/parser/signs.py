@@ -14,6 +14,7 @@ from mz.graph import (
     Concat,
     GlobalAvgPool,
     Layer,
+    MatMul,
     MaxPool,
     Mul,
     Pad,
@@ -27,7 +28,20 @@ from mz.graph import (
 from mz.parser.draft import Affine, Draft
 
 _FUNCTIONS = frozenset(("sigmoid", "hard_sigmoid", "exp", "softplus", "abs", "sqrt"))
-_KEEPING = Add | Mul | AvgPool | GlobalAvgPool | MaxPool | Concat | Pad | Reshape | Resize | Slice | Transpose
+_KEEPING = (
+    Add
+    | Mul
+    | MatMul
+    | AvgPool
+    | GlobalAvgPool
+    | MaxPool
+    | Concat
+    | Pad
+    | Reshape
+    | Resize
+    | Slice
+    | Transpose
+)
 """Layers that make nothing negative of what is not."""
 
 

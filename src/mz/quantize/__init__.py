@@ -26,6 +26,7 @@ from mz.quantize.range_choice import (
 )
 from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
 from mz.quantize.sequential import Refinements, image_count, refine, rounds_to_second_order
+from mz.quantize.softmax_scales import softmax_scales
 from mz.quantize.statistics import (
     FloatRunner,
     Gatherer,
@@ -91,6 +92,7 @@ __all__ = [
     "rounds_to_second_order",
     "scaled_ends",
     "sensitivities",
+    "softmax_scales",
     "try_ranges",
     "worst_first",
 ]

@@ -323,6 +323,7 @@ LayerKind = Literal[
     "add",
     "sub",
     "mul",
+    "matmul",
     "maxpool",
     "avgpool",
     "global_avgpool",

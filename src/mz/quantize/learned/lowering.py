@@ -29,6 +29,7 @@ from mz.graph import (
     Graph,
     Input,
     Layer,
+    MatMul,
     MaxPool,
     Mul,
     Pad,
@@ -224,6 +225,19 @@ def _fraction(numerator: int, shift: int) -> Tensor:
     return torch.tensor(numerator * 2.0**-shift, dtype=torch.float64)
 
 
+def _matmul(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
+    assert isinstance(layer, MatMul)
+    a, b = inputs
+    reach = a.shape[-1]
+    for name in layer.inputs:
+        t = integers.tensors[name]
+        reach *= max(t.zero_point, t.q_max - t.zero_point)
+    dtype = a.dtype if reach < numerics.FLOAT32_EXACT else torch.float64
+    scale_a, scale_b = (integers.scales[name] for name in layer.inputs)
+    m = (scale_a * (scale_b * float(np.float32(layer.factor)))) / integers.scales[layer.name]
+    return requantize(torch.matmul(a.to(dtype), b.to(dtype)), m, *bounds(layer, integers)).to(a.dtype)
+
+
 def _activation(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
     assert isinstance(layer, Activation)
     (h,) = inputs
@@ -331,6 +345,7 @@ LOWERINGS: dict[str, Lowering] = {
     "add": _elementwise,
     "sub": _elementwise,
     "mul": _elementwise,
+    "matmul": _matmul,
     "maxpool": _maximum,
     "avgpool": _average,
     "global_avgpool": _average,

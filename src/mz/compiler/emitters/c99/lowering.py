@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mz.compiler.emitters.c99 import linear, moves, pointwise, windows
+from mz.compiler.emitters.c99 import linear, matrix, moves, pointwise, windows
 from mz.compiler.emitters.c99.part import Context, Part
 from mz.emulator.constants import layer_constants
 from mz.errors import UserError
@@ -18,6 +18,7 @@ LOWERINGS: dict[str, Callable[..., Part]] = {
     "add": pointwise.add,
     "sub": pointwise.add,
     "mul": pointwise.multiply,
+    "matmul": matrix.multiply,
     "maxpool": windows.maximum,
     "avgpool": windows.average,
     "global_avgpool": windows.average,

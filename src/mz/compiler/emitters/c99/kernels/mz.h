@@ -122,6 +122,20 @@ typedef struct {
 
 void mz_product_run(const mz_product *layer, const void *a, const void *b, void *y);
 
+/* Matrices a [rows][inner] times b [inner][columns], for each step of the loops around them (size: outermost first; a, b, y:
+ * how far each moves). a_row and its like: how far apart neighbours lie. tile_rows, tile_columns: how many are prepared at a
+ * time, of columns sixteens; direct: rows of a are read where they lie. wide: whether sums need 64 bits. */
+typedef struct {
+    int32_t rank;
+    int32_t size[MZ_MAX_RANK], a[MZ_MAX_RANK], b[MZ_MAX_RANK], y[MZ_MAX_RANK];
+    int32_t rows, inner, columns, a_row, a_inner, b_inner, b_column, y_row, y_column;
+    int32_t zero_a, zero_b, a_bits, b_bits, out_bits, wide, tile_rows, tile_columns, direct;
+    float multiplier;
+    mz_range range;
+} mz_matmul;
+
+void mz_matmul_run(const mz_matmul *layer, const void *a, const void *b, void *y, void *scratch);
+
 /* table: rows of 2^in_bits output integers. choice: the row of each channel; 0 where there is but one. The input is
    outer x channels x inner integers. May write over it. */
 typedef struct {

@@ -1,0 +1,102 @@
+"""Concat: tensors side by side; constants among them are zeros around their neighbours, to which they are added."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mz.graph import Concat, Pad
+from mz.parser.draft import Affine, Draft
+from mz.parser.elementwise import aligned
+from mz.parser.node import Node, Rule, Value, without_axis
+
+
+def tensor_among(node: Node) -> str | None:
+    """At least one input is a tensor of the network."""
+    return None if any(isinstance(operand, Value) for operand in node.inputs) else "constants only"
+
+
+def batch_not_joined(node: Node) -> str | None:
+    """The axis is not the batch axis."""
+    first = _tensors(node)[0]
+    return "" if _axis(node) == first.batch_axis else None
+
+
+def concat(node: Node, draft: Draft) -> Value:
+    """Tensors side by side along an axis. Constants among them, such as a class token, are padded zeros and a sum."""
+    axis, values = _axis(node), _tensors(node)
+    layers, batch_axis = aligned(values, draft, node.name, keep=(axis,))
+    operands = [operand for operand in node.inputs if operand is not None]
+    shape = tuple(
+        sum(operand.shape[i] for operand in operands) if i == axis else size
+        for i, size in enumerate(values[0].shape)
+    )
+    layer_axis = axis - (batch_axis is not None and batch_axis < axis)
+    own = without_axis(shape, batch_axis)
+    pads = _pads(operands, axis)
+    parts = [_padded(draft, name, layer_axis, pad, node.name) for name, pad in zip(layers, pads, strict=True)]
+    layer = parts[0]
+    if len(parts) > 1:
+        layer = draft.emit(Concat, parts, own, [node.name], axis=layer_axis)
+    if len(parts) < len(operands):
+        offset = _side_by_side(operands, axis, batch_axis)
+        params = {"factor": np.ones((1,) * len(own)), "offset": offset}
+        layer = draft.emit(Affine, [layer], own, [node.name], params)
+    return Value(layer, shape, batch_axis)
+
+
+def _tensors(node: Node) -> list[Value]:
+    return [operand for operand in node.inputs if isinstance(operand, Value)]
+
+
+def _axis(node: Node) -> int:
+    return node.axis(node.attribute("axis", 1), len(_tensors(node)[0].shape))
+
+
+def _pads(operands: Sequence[Value | np.ndarray], axis: int) -> list[tuple[int, int]]:
+    """For each tensor the size of the constants behind it; for the first also of those before it."""
+    pads: list[tuple[int, int]] = []
+    waiting = 0
+    for operand in operands:
+        if isinstance(operand, Value):
+            pads.append((waiting, 0))
+            waiting = 0
+        elif pads:
+            before, after = pads[-1]
+            pads[-1] = (before, after + operand.shape[axis])
+        else:
+            waiting += operand.shape[axis]
+    return pads
+
+
+def _padded(draft: Draft, name: str, axis: int, pad: tuple[int, int], origin: str) -> str:
+    """The layer with zeros before and behind it along an axis."""
+    if not any(pad):
+        return name
+    shape = draft.layers[name].shape
+    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    size = shape[axis] + sum(pad)
+    rows = draft.reshaped(name, (outer, shape[axis], inner), [origin])
+    found = draft.emit(Pad, [rows], (outer, size, inner), [origin], pads=(pad[0], 0, pad[1], 0))
+    return draft.reshaped(found, (*shape[:axis], size, *shape[axis + 1 :]), [origin])
+
+
+def _side_by_side(operands: Sequence[Value | np.ndarray], axis: int, batch_axis: int | None) -> np.ndarray:
+    """The constants as a layer counts axes, float64, zeros in the places of tensors; axes along which none of them
+    differs have size 1.
+    """
+    arrays = [
+        np.zeros((1,) * axis + (operand.shape[axis],) + (1,) * (len(operand.shape) - axis - 1))
+        if isinstance(operand, Value)
+        else operand.astype(np.float64)
+        for operand in operands
+    ]
+    rest = np.broadcast_shapes(*(np.delete(array.shape, axis) for array in arrays))
+    filled = [np.broadcast_to(array, (*rest[:axis], array.shape[axis], *rest[axis:])) for array in arrays]
+    whole = np.concatenate(filled, axis=axis)
+    return whole.reshape(without_axis(whole.shape, batch_axis))
+
+
+RULES = {"Concat": Rule(concat, (tensor_among, batch_not_joined))}

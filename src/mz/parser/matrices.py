@@ -1,0 +1,120 @@
+"""MatMul: with a constant matrix a fully connected layer, of two tensors a product of matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mz.graph import Dense, MatMul, Mul, Transpose
+from mz.parser.draft import Draft
+from mz.parser.elementwise import aligned
+from mz.parser.node import Node, Rule, Value, without_axis
+
+
+def two_axes_each(node: Node) -> str | None:
+    """Both inputs have at least two axes, and the inner ones are of one size."""
+    left, right = (operand.shape for operand in node.inputs if operand is not None)
+    fits = min(len(left), len(right)) > 1 and left[-1] == right[-2]
+    return None if fits else f"{list(left)} times {list(right)}"
+
+
+def constant_matrix(node: Node) -> str | None:
+    """A constant among the inputs is a matrix."""
+    for operand in node.inputs:
+        if isinstance(operand, np.ndarray) and operand.size != operand.shape[-2] * operand.shape[-1]:
+            return f"a constant of shape {list(operand.shape)}"
+    return None
+
+
+def multiplied_axes_are_data(node: Node) -> str | None:
+    """The multiplied axis is not the batch axis; a constant matrix in front needs both axes of the second input to be
+    none.
+    """
+    left, right = node.inputs
+    if isinstance(left, Value) and left.batch_axis == len(left.shape) - 1:
+        return f"shape {list(left.shape)}"
+    if isinstance(right, Value):
+        taken = (-2,) if isinstance(left, Value) else (-2, -1)
+        if right.batch_axis in [len(right.shape) + axis for axis in taken]:
+            return f"shape {list(right.shape)}"
+    return None
+
+
+def matmul(node: Node, draft: Draft) -> Value:
+    """Fully connected layer over the last axis, or over the last but one if the first input is the constant matrix; of
+    two tensors, a product of matrices.
+    """
+    left, right = node.inputs
+    if isinstance(right, np.ndarray):
+        return _dense(node, draft, node.x, right.reshape(right.shape[-2:]).T)
+    if isinstance(left, np.ndarray):
+        columns = _turned(node, draft, node.value(1))
+        return _turned(node, draft, _dense(node, draft, columns, left.reshape(left.shape[-2:])))
+    return _product(node, draft, node.value(0), node.value(1))
+
+
+def _product(node: Node, draft: Draft, left: Value, right: Value) -> Value:
+    """What a softmax among the factors divides by is left for the product, where it is constant along the multiplied
+    axis: the integers of a row then need not hold its large and its small weights in one scale with other rows'.
+    """
+    rank = max(len(left.shape), len(right.shape))
+    layers, batch_axis = aligned([left, right], draft, node.name, keep=(rank - 2, rank - 1))
+    shares = []
+    for place, axis in ((0, -1), (1, -2)):
+        raised, share = _softmax(node, draft, layers[place]) or ("", "")
+        if share and draft.layers[share].shape[axis] == 1:
+            layers[place] = raised
+            shares.append(share)
+    shape = (*np.broadcast_shapes(left.shape[:-2], right.shape[:-2]), left.shape[-2], right.shape[-1])
+    layer = draft.emit(MatMul, layers, without_axis(shape, batch_axis), [node.name])
+    for share in shares:
+        layer = draft.emit(Mul, [layer, share], without_axis(shape, batch_axis), [node.name])
+    return Value(layer, shape, batch_axis)
+
+
+def _softmax(node: Node, draft: Draft, name: str) -> tuple[str, str] | None:
+    """What is divided and by what, as a factor, if the layer is a softmax in integers or one that is transposed."""
+    layer = draft.layers[name]
+    if not isinstance(layer, Transpose):
+        return draft.softmaxes.get(name)
+    found = draft.softmaxes.get(layer.inputs[0])
+    if found is None:
+        return None
+    order = layer.permutation
+    raised, share = (
+        draft.emit(
+            Transpose,
+            [part],
+            [draft.layers[part].shape[axis] for axis in order],
+            [node.name],
+            permutation=order,
+        )
+        for part in found
+    )
+    return raised, share
+
+
+def _dense(node: Node, draft: Draft, x: Value, kernel: np.ndarray) -> Value:
+    out = Value("", (*x.shape[:-1], kernel.shape[0]), x.batch_axis)
+    arrays = {"kernel": kernel, "bias": np.zeros(kernel.shape[0])}
+    return Value(
+        draft.emit(Dense, [x.layer], out.layer_shape, [node.name], arrays), out.shape, out.batch_axis
+    )
+
+
+def _turned(node: Node, draft: Draft, x: Value) -> Value:
+    """The matrices of the last two axes transposed, neither of which is the batch axis."""
+    shape, rank = x.layer_shape, len(x.layer_shape)
+    order = (*range(rank - 2), rank - 1, rank - 2)
+    turned = draft.emit(Transpose, [x.layer], [shape[axis] for axis in order], [node.name], permutation=order)
+    return Value(turned, (*x.shape[:-2], x.shape[-1], x.shape[-2]), x.batch_axis)
+
+
+def _constant_first(node: Node) -> bool:
+    return isinstance(node.operand(0), np.ndarray)
+
+
+RULES = {
+    "MatMul": Rule(
+        matmul, (two_axes_each, constant_matrix, multiplied_axes_are_data), written_out=_constant_first
+    )
+}

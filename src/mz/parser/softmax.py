@@ -1,0 +1,119 @@
+"""Softmax: the factors of a product in integers, written out; any other, such as a classifier's last, on the host."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from mz.graph import Activation, MaxPool, Mul, Reshape, Softmax, Sub
+from mz.parser.draft import Draft
+from mz.parser.node import ON_TENSOR, Node, Rule, Value
+from mz.parser.onnx_file import reads
+from mz.parser.reductions import mean
+
+if TYPE_CHECKING:
+    import onnx
+
+_WEIGHTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+_MOVES = frozenset(
+    (
+        *(
+            "Cast",
+            "Dropout",
+            "Expand",
+            "Flatten",
+            "Gather",
+            "Identity",
+            "Reshape",
+            "Slice",
+            "Split",
+            "Squeeze",
+        ),
+        *("Transpose", "Unsqueeze"),
+    )
+)
+
+
+def factors(nodes: Sequence[onnx.NodeProto], constants: Container[str]) -> set[str]:
+    """The outputs of those Softmax nodes that weigh another tensor: factors of a product as matrices (attention), or of
+    a product value by value before more layers with weights (branches that are chosen between).
+    """
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        for name in reads(node):
+            readers.setdefault(name, []).append(node)
+    works: dict[str, bool] = {}  # by tensor: whether a layer with weights lies behind it
+    for node in reversed(nodes):
+        behind = [reader for name in node.output for reader in readers.get(name, ())]
+        found = any(reader.op_type in _WEIGHTED or works.get(reader.output[0]) for reader in behind)
+        works.update(dict.fromkeys(node.output, found))
+
+    def weighs(name: str) -> bool:
+        for reader in readers.get(name, ()):
+            product = reader.op_type == "MatMul" or (reader.op_type == "Mul" and works.get(reader.output[0]))
+            if product and not any(operand in constants for operand in reader.input):
+                return True
+            if reader.op_type in _MOVES and any(map(weighs, reader.output)):
+                return True
+        return False
+
+    return {node.output[0] for node in nodes if node.op_type == "Softmax" and weighs(node.output[0])}
+
+
+def softmax_within_image(node: Node) -> str | None:
+    """The softmax does not run over the batch axis."""
+    return "" if node.x.batch_axis is not None and node.x.batch_axis in _axes(node) else None
+
+
+def softmax(node: Node, draft: Draft) -> Value:
+    """Softmax along an axis. One that weighs another tensor (attention) is written out: a maximum, a difference, an
+    exponential, a sum, its reciprocal. Any other runs on the host, and all that follows it.
+    """
+    x, axes = node.x, _axes(node)
+    long = [axis for axis in axes if x.shape[axis] > 1] or [axes[0]]
+    if len(long) == 1:
+        axis = long[0] - (x.batch_axis is not None and x.batch_axis < long[0])
+        return Value(_along(node, draft, x.layer, axis), x.shape, x.batch_axis)
+    head = x.layer_shape[: len(x.layer_shape) - len(axes)]
+    flat = (*head, math.prod(x.shape[axis] for axis in axes))
+    joined = draft.emit(Reshape, [x.layer], flat, [node.name])
+    layer = _along(node, draft, joined, len(head))
+    return Value(draft.emit(Reshape, [layer], x.layer_shape, [node.name]), x.shape, x.batch_axis)
+
+
+def _along(node: Node, draft: Draft, source: str, axis: int) -> str:
+    shape, origin = draft.layers[source].shape, [node.name]
+    if not node.weighs or draft.layers[source].host:
+        return draft.emit(Softmax, [source], shape, origin, axis=axis)
+    below = draft.emit(Sub, [source, _maximum(draft, source, axis, origin)], shape, origin)
+    raised = draft.emit(Activation, [below], shape, origin, function="exp")
+    total = mean(draft, raised, (axis,), origin, total=True)
+    kept = draft.layers[total].shape
+    share = draft.emit(Activation, [total], kept, origin, function="power", constants=(-1.0, 0.0))
+    layer = draft.emit(Mul, [raised, share], shape, origin)
+    draft.softmaxes[layer] = (raised, share)
+    return layer
+
+
+def _maximum(draft: Draft, source: str, axis: int, origin: Iterable[str]) -> str:
+    """The largest values of a layer along an axis, which stays, of size 1."""
+    shape, names = draft.layers[source].shape, list(origin)
+    kept = (*shape[:axis], 1, *shape[axis + 1 :])
+    if len(shape) == 3 and axis == 2:
+        return draft.emit(MaxPool, [source], kept, names, kernel_shape=(1, shape[2]))
+    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    place = draft.reshaped(source, (outer, shape[axis], inner), names)
+    found = draft.emit(MaxPool, [place], (outer, 1, inner), names, kernel_shape=(shape[axis], 1))
+    return draft.reshaped(found, kept, names)
+
+
+def _axes(node: Node) -> list[int]:
+    """The axes that one softmax covers: before opset 13 all from `axis` on."""
+    rank = len(node.x.shape)
+    if node.opset >= 13:
+        return [node.axis(node.attribute("axis", -1))]
+    return list(range(node.axis(node.attribute("axis", 1)), rank))
+
+
+RULES = {"Softmax": Rule(softmax, (*ON_TENSOR, softmax_within_image))}

@@ -1,0 +1,61 @@
+"""What a softmax reads, and the product that it divides last: tensors whose steps become shares of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mz.graph import Activation, Conv, Graph, Layer, MatMul, MaxPool, Mul, Sub
+from mz.quantize.groups import is_move
+
+
+def softmax_scales(graph: Graph) -> list[str]:
+    """The layers whose tensors hold them.
+
+    A step of what goes into an exponential is a share of what comes out, whatever its size; and a product that is yet
+    to be divided by the sum of a row's weights is as large as that sum, which differs from row to row.
+    """
+    found: dict[str, None] = {}
+    for layer in graph.layers:
+        if layer.host:
+            continue
+        if isinstance(layer, Sub) and _exponential(graph, layer) and _is_maximum(graph, *layer.inputs):
+            found.update(dict.fromkeys(_makers(graph, layer.inputs[0])))
+        if isinstance(layer, Mul):
+            one, other = (graph[name] for name in layer.inputs)
+            if isinstance(one, MatMul) and isinstance(other, Activation) and other.divides:
+                found[one.name] = None
+    return list(found)
+
+
+def _exponential(graph: Graph, layer: Layer) -> bool:
+    return any(
+        isinstance(reader, Activation) and reader.function == "exp" for reader in graph.consumers[layer.name]
+    )
+
+
+def _is_maximum(graph: Graph, whole: str, largest: str) -> bool:
+    """Whether a tensor is another's maximum, moves aside."""
+    seen = _behind_moves(graph, whole)
+    return any(
+        isinstance(graph[name], MaxPool) and bool(seen & _behind_moves(graph, name))
+        for name in _behind_moves(graph, largest)
+    )
+
+
+def _behind_moves(graph: Graph, name: str) -> set[str]:
+    found = {name}
+    while is_move(graph[name]):
+        name = graph[name].inputs[0]
+        found.add(name)
+    return found
+
+
+def _makers(graph: Graph, name: str) -> Iterator[str]:
+    """A tensor, the moves before it, and what a convolution of constants for each place, such as a bias of positions,
+    reads.
+    """
+    yield name
+    layer = graph[name]
+    depthwise = isinstance(layer, Conv) and layer.groups == layer.shape[0] and layer.kernel_shape == (1, 1)
+    if is_move(layer) or depthwise:
+        yield from _makers(graph, layer.inputs[0])
