@@ -25,6 +25,7 @@ from mz.graph import (
     Graph,
     Input,
     Layer,
+    MatMul,
     MaxPool,
     Mul,
     Pad,
@@ -68,13 +69,15 @@ def network(seed: int) -> tuple[Graph, Params]:
         layer(Concat, "concat1", (12, 8, 8), "deconv1", "resize1"),
         layer(Slice, "slice1", (6, 8, 8), "concat1", starts=(0, 0, 0), stops=(12, 8, 8), steps=(2, 1, 1)),
         layer(Transpose, "turn1", (8, 8, 6), "slice1", permutation=(1, 2, 0)),
-        layer(Dense, "fc1", (8, 8, 5), "turn1"),
+        layer(Transpose, "turn2", (8, 6, 8), "turn1", permutation=(0, 2, 1)),
+        layer(MatMul, "matmul1", (8, 8, 8), "turn1", "turn2", factor=0.25),
+        layer(Dense, "fc1", (8, 8, 5), "matmul1"),
         layer(Reshape, "flat1", (320,), "fc1"),
         layer(Dense, "fc2", (10,), "flat1"),
         layer(Softmax, "softmax1", (10,), "fc2", host=True),
     )
     shapes = {
-        "conv1": (8, 3, 3, 3), "dw1": (8, 1, 3, 3), "gate1": (8, 8, 1, 1), "deconv1": (8, 4, 2, 2), "fc1": (5, 6),
+        "conv1": (8, 3, 3, 3), "dw1": (8, 1, 3, 3), "gate1": (8, 8, 1, 1), "deconv1": (8, 4, 2, 2), "fc1": (5, 8),
         "fc2": (10, 320),
     }  # fmt: skip
     rng = np.random.default_rng(seed)

@@ -14,6 +14,10 @@ NORM = normalization(4)
 X = ["N", 3, 8, 8]
 
 
+def ints(*values: int) -> np.ndarray:
+    return np.asarray(values)
+
+
 def test_batch_normalization_goes_into_a_convolution(proven) -> None:
     nodes = [CONV, op("BatchNormalization", "c scale shift mean var", epsilon=1e-3)]
     result = proven(nodes, X, WEIGHTS | NORM)
@@ -223,3 +227,14 @@ def test_a_sigmoid_at_the_end_stays_there(proven) -> None:
     nodes = [CONV, op("Transpose", "c", "t", perm=[0, 2, 3, 1]), op("Sigmoid", "t")]
     result = proven(nodes, X, WEIGHTS)
     assert kinds(result) == ["conv", "transpose", "activation"] and set(result.scores) == {"activation1"}
+
+
+def test_a_normalization_behind_a_merged_batch(proven) -> None:
+    """LeViT flattens the batch into the tokens before it normalizes a dense layer's channels."""
+    nodes = [
+        *(op("Reshape", "x s", "t"), op("MatMul", "t w", "m"), op("Reshape", "m f", "r")),
+        *(op("BatchNormalization", "r scale shift mean var", "n"), op("Reshape", "n b", "u"), op("Relu", "u")),
+    ]
+    constants = {"s": ints(1, 24, 7), "w": weights(7, 5), "f": ints(24, 5), "b": ints(1, 24, 5)}
+    result = proven(nodes, ["N", 4, 6, 7], constants | normalization(5))
+    assert result.graph.coverage().layers_percent == 100

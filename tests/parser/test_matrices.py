@@ -126,6 +126,12 @@ def test_weights_that_come_second_or_transposed(proven) -> None:
         assert isinstance(result.graph.layers[-1], Mul if divided_last else MatMul)
 
 
+def test_heads_that_constants_mix(proven) -> None:
+    mixed = [*attention(), op("Conv", "p w b", "c"), op("MatMul", "c v")]
+    result = proven(mixed, {"x": X, "z": X}, {"f": 0.3, "w": weights(4, 4, 1, 1), "b": weights(4)})
+    assert not any(layer.host for layer in result.graph.layers)
+
+
 @pytest.mark.parametrize("opset", [11, 13])
 @pytest.mark.parametrize("axis", [1, 2, 3])
 def test_softmaxes_of_any_axis_weigh_tensors(proven, axis, opset) -> None:

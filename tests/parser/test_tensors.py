@@ -240,8 +240,20 @@ def test_the_focus_of_a_detector_is_four_slices_and_a_concat(proven) -> None:
 
 
 def test_pads_that_cannot_be(proven) -> None:
-    with pytest.raises(UserError, match="Pads are not negative and hold the constant 0.*reflect"):
+    with pytest.raises(UserError, match="Pads are not negative and hold a constant.*reflect"):
         proven(op("Pad", "x p", mode="reflect"), X, {"p": ints(0, 0, 1, 1, 0, 0, 1, 1)})
+
+
+@pytest.mark.parametrize("pads", [(0, 0, 1, 0, 0, 0, 2, 1), (0, 1, 0, 0, 0, 2, 0, 0), (0,) * 8])
+def test_pads_of_ones(proven, pads) -> None:
+    result = proven(
+        [op("Pad", "x p one", "q"), op("Conv", "q w")], X, {"p": ints(*pads), "one": 1} | kernel(pads)
+    )
+    assert result.graph.coverage().layers_percent == 100
+
+
+def kernel(pads: tuple[int, ...]) -> dict[str, np.ndarray]:
+    return {"w": weights(2, X[1] + pads[1] + pads[5], 1, 1)}
 
 
 MODERN = [

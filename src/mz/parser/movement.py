@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mz.graph import Conv, Pad, Reshape, Resize, Slice, Transpose
-from mz.parser.draft import Draft
+from mz.parser.draft import Affine, Draft
 from mz.parser.node import (
     ON_MAP,
     ON_TENSOR,
@@ -69,12 +69,11 @@ def indices_in_steps(node: Node) -> str | None:
     return None if len(steps) < 2 and min(steps, default=1) > 0 else "others"
 
 
-def pad_with_zeros(node: Node) -> str | None:
-    """Pads are not negative and hold the constant 0."""
+def pad_with_number(node: Node) -> str | None:
+    """Pads are not negative and hold a constant."""
     mode = node.attribute("mode", "constant")
-    value = node.setting("value", 2) or 0.0
-    if mode != "constant" or np.any(np.asarray(value) != 0):
-        return f"mode {mode}, value {value}"
+    if mode != "constant" or not math.isfinite(_pad_value(node)):
+        return f"mode {mode}, value {_pad_value(node)}"
     pads = _pads(node)
     return None if min(min(pair) for pair in pads) >= 0 and pads[0] == (0, 0) else f"pads {pads}"
 
@@ -256,8 +255,25 @@ def gather(node: Node, draft: Draft) -> Value:
     return reshape_to(part, without_axis(part.shape, axis), draft, node.name)
 
 
+def _pad_value(node: Node) -> float:
+    return float(np.asarray(node.setting("value", 2) or 0.0).reshape(()))
+
+
 def pad(node: Node, draft: Draft) -> Value:
-    """Zeros around height and width; around the channels too, as a 1x1 convolution with a kernel of ones and zeros."""
+    """Zeros around height and width; around the channels too, as a 1x1 convolution with a kernel of ones and zeros.
+    Another number than 0 is added there.
+    """
+    padded, value = _padded(node, draft), _pad_value(node)
+    if not value or padded.shape == node.x.shape:
+        return padded
+    pads = _pads(node)[1:]
+    inside = np.zeros(node.x.shape[1:] if any(pads[0]) else (1, *node.x.shape[2:]))
+    offset = np.pad(inside, pads, constant_values=value)
+    params = {"factor": np.ones((1, 1, 1)), "offset": offset}
+    return Value(draft.emit(Affine, [padded.layer], padded.shape[1:], [node.name], params), padded.shape)
+
+
+def _padded(node: Node, draft: Draft) -> Value:
     x, ((_, _), channels, rows, columns) = node.x, _pads(node)
     around = (rows[0], columns[0], rows[1], columns[1])
     source = draft.view(x, 0, node.name)
@@ -363,7 +379,7 @@ RULES = {
     "Slice": Rule(slice_, (*ON_TENSOR, constant_settings, batch_kept, steps_forward)),
     "Split": Rule(split, (*ON_TENSOR, constant_settings, batch_kept)),
     "Gather": Rule(gather, (*ON_TENSOR, constant_settings, batch_kept, indices_in_steps)),
-    "Pad": Rule(pad, (*ON_MAP, constant_settings, pad_with_zeros)),
+    "Pad": Rule(pad, (*ON_MAP, constant_settings, pad_with_number)),
     "Resize": _RESIZE,
     "Upsample": _RESIZE,
 }

@@ -26,6 +26,12 @@ def batch_in_front(node: Node) -> str | None:
     return None if node.x.batch_axis == 0 and len(shape) > 1 else f"shape {list(shape)}"
 
 
+def channels_behind_batch(node: Node) -> str | None:
+    """The channels are the second axis, which is not the batch axis."""
+    shape = node.x.shape
+    return None if len(shape) > 1 and node.x.batch_axis != 1 else f"shape {list(shape)}"
+
+
 def batch_normalization(node: Node, draft: Draft) -> Value:
     """Folded into the layer with weights before it; elsewhere a depthwise 1x1 convolution. Computed in float64."""
     scale, bias, mean, variance = (np.asarray(node.constant(index), np.float64) for index in (1, 2, 3, 4))
@@ -149,7 +155,7 @@ _BY_CHANNEL = (*ON_TENSOR, batch_in_front, constant_settings)
 RULES = {
     "BatchNormalization": Rule(
         batch_normalization,
-        (*ON_TENSOR, batch_in_front, constant_settings, in_inference_mode, first_output_only),
+        (*ON_TENSOR, channels_behind_batch, constant_settings, in_inference_mode, first_output_only),
     ),
     "GroupNormalization": Rule(group_normalization, _BY_CHANNEL, written_out=always),
     "InstanceNormalization": Rule(instance_normalization, _BY_CHANNEL, written_out=always),

@@ -33,32 +33,35 @@ _MOVES = frozenset(
         *("Transpose", "Unsqueeze"),
     )
 )
+_MIXES = _MOVES | frozenset(("Add", "BatchNormalization", "Conv", "Gemm", "MatMul"))
 
 
 def factors(nodes: Sequence[onnx.NodeProto], constants: Container[str]) -> set[str]:
-    """The outputs of those Softmax nodes that weigh another tensor: factors of a product as matrices (attention), or of
-    a product value by value before more layers with weights (branches that are chosen between).
+    """The outputs of those Softmax nodes that weigh another tensor: factors of a product as matrices (attention), even
+    where constants mix its heads first, or of a product value by value that layers with weights follow (a choice
+    between branches).
     """
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in nodes:
         for name in reads(node):
             readers.setdefault(name, []).append(node)
-    works: dict[str, bool] = {}  # by tensor: whether a layer with weights lies behind it
+    works: set[str] = set()
+    multiplied: set[str] = set()
+    chosen: set[str] = set()
     for node in reversed(nodes):
-        behind = [reader for name in node.output for reader in readers.get(name, ())]
-        found = any(reader.op_type in _WEIGHTED or works.get(reader.output[0]) for reader in behind)
-        works.update(dict.fromkeys(node.output, found))
-
-    def weighs(name: str) -> bool:
-        for reader in readers.get(name, ()):
-            product = reader.op_type == "MatMul" or (reader.op_type == "Mul" and works.get(reader.output[0]))
-            if product and not any(operand in constants for operand in reader.input):
-                return True
-            if reader.op_type in _MOVES and any(map(weighs, reader.output)):
-                return True
-        return False
-
-    return {node.output[0] for node in nodes if node.op_type == "Softmax" and weighs(node.output[0])}
+        for name in node.output:
+            for reader in readers.get(name, ()):
+                tensors = not any(operand in constants for operand in reader.input)
+                leads_to_work = not works.isdisjoint(reader.output)
+                if reader.op_type in _WEIGHTED or leads_to_work:
+                    works.add(name)
+                mixes = reader.op_type in _MIXES and not multiplied.isdisjoint(reader.output)
+                if mixes or (reader.op_type == "MatMul" and tensors):
+                    multiplied.add(name)
+                moves = reader.op_type in _MOVES and not chosen.isdisjoint(reader.output)
+                if moves or (reader.op_type == "Mul" and tensors and leads_to_work):
+                    chosen.add(name)
+    return {node.output[0] for node in nodes if node.op_type == "Softmax"} & (multiplied | chosen)
 
 
 def softmax_within_image(node: Node) -> str | None:
