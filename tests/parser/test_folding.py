@@ -233,7 +233,11 @@ def test_a_normalization_behind_a_merged_batch(proven) -> None:
     """LeViT flattens the batch into the tokens before it normalizes a dense layer's channels."""
     nodes = [
         *(op("Reshape", "x s", "t"), op("MatMul", "t w", "m"), op("Reshape", "m f", "r")),
-        *(op("BatchNormalization", "r scale shift mean var", "n"), op("Reshape", "n b", "u"), op("Relu", "u")),
+        *(
+            op("BatchNormalization", "r scale shift mean var", "n"),
+            op("Reshape", "n b", "u"),
+            op("Relu", "u"),
+        ),
     ]
     constants = {"s": ints(1, 24, 7), "w": weights(7, 5), "f": ints(24, 5), "b": ints(1, 24, 5)}
     result = proven(nodes, ["N", 4, 6, 7], constants | normalization(5))
