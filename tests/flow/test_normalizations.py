@@ -85,7 +85,7 @@ def optimized(files: Files, **options) -> flow.OptimizeResult:
     return flow.optimize(ModelRef(ckpt=files[0], images=MEANS), asked)
 
 
-@pytest.mark.parametrize(("form", "count"), [("files", 4), ("written_out", 6)])
+@pytest.mark.parametrize(("form", "count"), [("files", 8), ("written_out", 9)])
 def test_they_are_integers_and_what_is_compiled_is_exact(
     form: str, count: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.optimize.networks import Builder, images, networks, output_db
 
 from mz.engines.float_ort import FloatSession
-from mz.graph import Activation, Concat, Conv, Dense, Graph, Input, Params, Reshape, Weighted
+from mz.graph import Activation, Concat, Conv, Dense, Graph, Input, MatMul, Params, Reshape, Transpose, Weighted
 from mz.optimize import channel_classes, remove_dead_channels
 from mz.optimize.bounds import interval_bounds
 from mz.optimize.channel_removal import remove_channels
@@ -156,3 +156,16 @@ def test_fixed_channels_stay() -> None:
     channels = channel_classes(graph, "removal")
     with pytest.raises(ValueError, match="fixed"):
         remove_channels(graph, params, channels, channels.fixed)
+
+
+def test_constant_inputs_of_a_dense_layer_whose_bounds_are_one_for_all() -> None:
+    """Of a product of matrices nothing is known, so that its bounds have one place; each channel's is looked at."""
+    layers = (
+        Input(name="x", inputs=(), shape=(5, 4)),
+        Transpose(name="t", inputs=("x",), shape=(4, 5), permutation=(1, 0)),
+        MatMul(name="m", inputs=("x", "t"), shape=(5, 5)),
+        Dense(name="fc1", inputs=("m",), shape=(5, 3)),
+    )
+    params = {"fc1": {"kernel": np.ones((3, 5), np.float32), "bias": np.zeros(3, np.float32)}}
+    graph = Graph("tokens", layers, ("fc1",))
+    assert remove_dead_channels(graph, params) == (graph, params, {})

@@ -60,9 +60,9 @@ def _constant_inputs(graph: Graph, params: Params) -> dict[str, np.ndarray]:
 
 def _by_channel(layer: Weighted, bound: np.ndarray) -> np.ndarray:
     """[C, places that differ] of a bound of the layer's input, which may be a broadcast view."""
-    if isinstance(layer, Dense):
-        return compact(bound).reshape(-1, bound.shape[-1]).T
-    return np.broadcast_to(small := compact(bound), (len(bound), *small.shape[1:])).reshape(len(bound), -1)
+    rows = np.moveaxis(bound, -1, 0) if isinstance(layer, Dense) else bound
+    small = compact(rows)
+    return np.broadcast_to(small, (len(rows), *small.shape[1:])).reshape(len(rows), -1)
 
 
 def _dead(graph: Graph, params: Params, channels: Channels, constants: dict[str, np.ndarray]) -> np.ndarray:
