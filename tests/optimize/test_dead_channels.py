@@ -9,7 +9,19 @@ from hypothesis import strategies as st
 from tests.optimize.networks import Builder, images, networks, output_db
 
 from mz.engines.float_ort import FloatSession
-from mz.graph import Activation, Concat, Conv, Dense, Graph, Input, MatMul, Params, Reshape, Transpose, Weighted
+from mz.graph import (
+    Activation,
+    Concat,
+    Conv,
+    Dense,
+    Graph,
+    Input,
+    MatMul,
+    Params,
+    Reshape,
+    Transpose,
+    Weighted,
+)
 from mz.optimize import channel_classes, remove_dead_channels
 from mz.optimize.bounds import interval_bounds
 from mz.optimize.channel_removal import remove_channels
