@@ -7,7 +7,6 @@ line. Nothing that a user asked for is skipped silently.
 from __future__ import annotations
 
 _PLACEMENT = "it places the network on one vendor's chip and changes no integer"
-_HOST = "products of two tensors run on the host, in float"
 
 NOTED: dict[str, str] = dict.fromkeys(
     (
@@ -63,8 +62,8 @@ NOTED_CONFIGURATIONS: dict[str, str] = {
 }
 
 NOTED_ALGORITHMS: dict[str, str] = {
-    "matmul_correction": _HOST,
-    "matmul_equalization": _HOST,
+    "matmul_correction": "zero points of both factors are exact here: there is nothing to correct",
+    "matmul_equalization": "`equalization` goes through products of two tensors",
     "layer_norm_decomposition": "layer normalizations are written out in layers while parsing",
 }
 """Algorithms that are read and noted, whatever they ask for."""
