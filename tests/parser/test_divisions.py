@@ -206,3 +206,37 @@ def test_behind_the_host_a_division_stays_one(proven) -> None:
     found = [getattr(layer, "operator", getattr(layer, "function", "")) for layer in graph.layers[2:]]
     assert found == ["ReduceMean", "Add", "sqrt", "Div", "Reciprocal"]
     assert all(layer.host for layer in graph.layers[1:])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_attention_without_a_softmax_divides_by_its_column_of_ones(proven, turned) -> None:
+    """(q (k^T [v, 1])), whose last column divides the others: never negative, though the others may be."""
+    nodes = [
+        *(op("Relu", "x", "q"), op("Relu", "z", "k"), op("Transpose", "k", "k1", perm=[0, 1, 3, 2])),
+        *(op("Pad", "z p one", "v"), op("MatMul", "k1 v", "kv"), op("MatMul", "q kv", "a")),
+    ]
+    axis = 3
+    if turned:
+        nodes[-1:] = [op("MatMul", "q kv", "a0"), op("Transpose", "a0", "a", perm=[0, 1, 3, 2])]
+        axis = 2
+    nodes += [
+        op("Slice", "a zero last axis", "n"),
+        op("Slice", "a last end axis", "d0"),
+        op("Add", "d0 e", "d"),
+    ]
+    nodes += [op("Div", "n d", "r"), op("Conv", "r w")]
+    constants = {
+        name: np.asarray([value]) for name, value in (("zero", 0), ("last", 7), ("end", 9), ("axis", axis))
+    }
+    constants |= {"p": np.asarray([0, 0, 0, 0, 0, 0, 0, 1]), "one": np.float32(1), "e": np.float32(1e-3)}
+    result = proven(nodes, {"x": ["N", 4, 6, 7], "z": ["N", 4, 6, 7]}, constants | {"w": weights(2, 4, 1, 1)})
+    assert result.graph.coverage().layers_percent == 100
+
+
+def test_other_columns_may_be_negative(proven) -> None:
+    nodes = [op("Relu", "x", "q"), op("Pad", "z p one", "v"), op("MatMul", "q v", "a")]
+    nodes += [op("Slice", "a zero last axis", "d"), op("Div", "one d")]
+    constants = {name: np.asarray([value]) for name, value in (("zero", 0), ("last", 6), ("axis", 3))}
+    constants |= {"p": np.asarray([0, 0, 0, 0, 0, 0, 0, 1]), "one": np.float32(1)}
+    result = proven(nodes, {"x": ["N", 4, 6, 7], "z": ["N", 4, 7, 5]}, constants, at_least_db=90)
+    assert "host_op" in kinds(result)

@@ -261,7 +261,7 @@ def test_gradient_based_algorithms_keep_their_arguments() -> None:
         ("quantization_param({conv*}, activation_fit=disabled)", "s.alls:1:1: activation_fit: an activation function is a table"),
         ("model_optimization_config(checker_cfg, policy=disabled)", "s.alls:1:1: checker_cfg: the noise"),
         ("model_optimization_config(negative_exponent, layers={*}, rank=0)", "s.alls:1:1: negative_exponent: accumulators"),
-        ("pre_quantization_optimization(matmul_correction, layers={matmul*})", "s.alls:1:1: matmul_correction: products"),
+        ("pre_quantization_optimization(matmul_correction, layers={matmul*})", "s.alls:1:1: matmul_correction: zero points"),
     ],
 )  # fmt: skip
 def test_what_has_no_meaning_here_is_noted(text: str, note: str) -> None:
