@@ -108,10 +108,12 @@ def test_other_normalizations(proven) -> None:
     assert kinds(proven(op("LogSoftmax", "x", axis=1), X)) == ["host_op"]
 
 
-def test_repetition(proven) -> None:
-    assert kinds(proven(op("Expand", "x s"), ["N", 4, 1, 7], {"s": ints(1, 4, 6, 1)})) == ["host_op"]
-    assert kinds(proven(op("Tile", "x r"), X, {"r": ints(1, 2, 1, 3)})) == ["host_op"]
-    assert kinds(proven([op("Expand", "x s", "e"), op("Relu", "e")], X, {"s": ints(1)})) == ["activation"]
+def test_repetition_of_what_is_on_the_host(proven) -> None:
+    for node in (op("Expand", "h s"), op("Tile", "h r")):
+        nodes = [op("Softmax", "x", "h"), node]
+        constants = {"s": ints(1, 4, 6, 1), "r": ints(1, 2, 1, 3)}
+        assert kinds(proven(nodes, ["N", 4, 1, 7], constants)) == ["softmax", "host_op"]
+    assert kinds(proven(op("Tile", "x r"), X, {"r": ints(1, 13, 5, 1)})) == ["host_op"]
 
 
 def test_what_follows_a_host_layer_is_on_the_host_and_the_rest_is_not(proven) -> None:

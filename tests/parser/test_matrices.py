@@ -191,3 +191,22 @@ def test_a_class_token_and_positions_are_one_sum(proven) -> None:
 def test_constants_do_not_join_the_batch(proven) -> None:
     with pytest.raises(UserError, match="The axis is not the batch axis"):
         proven(op("Concat", "x c", axis=0), X, {"c": weights(1, 4, 6, 7)})
+
+
+@pytest.mark.parametrize(
+    ("shape", "node", "numbers", "found"),
+    [
+        (["N", 4, 1, 7], op("Expand", "x n"), (1, 4, 6, 1), {"resize"}),
+        (["N", 4, 1, 1], op("Expand", "x n"), (1, 4, 60, 50), {"resize"}),
+        (["N", 4, 7], op("Expand", "x n"), (5, 1, 4, 7), {"resize"}),
+        (X, op("Tile", "x n"), (1, 2, 1, 3), {"concat"}),
+        (X, op("Tile", "x n"), (4, 1, 1, 1), {"resize"}),
+    ],
+)
+def test_copies_of_a_tensor(proven, shape, node, numbers, found) -> None:
+    result = proven(node, [1, *shape[1:]], {"n": ints(*numbers)})
+    assert set(kinds(result)) - {"reshape"} == found
+
+
+def test_an_expand_that_changes_nothing_is_left_out(proven) -> None:
+    assert kinds(proven([op("Expand", "x s", "e"), op("Relu", "e")], X, {"s": ints(1)})) == ["activation"]

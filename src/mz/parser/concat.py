@@ -1,4 +1,6 @@
-"""Concat: tensors side by side; constants among them are zeros around their neighbours, to which they are added."""
+"""Tensors side by side: Concat, where constants among them are zeros around their neighbours, to which they are added;
+Tile and Expand, which put a tensor beside itself.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mz.graph import Concat, Pad
+from mz.graph import Concat, Pad, Resize, Shape
 from mz.parser.draft import Affine, Draft
 from mz.parser.elementwise import aligned
-from mz.parser.node import Node, Rule, Value, without_axis
+from mz.parser.movement import reshape_to
+from mz.parser.node import ON_TENSOR, Node, Rule, Value, always, constant_settings, without_axis
+
+_MOST_COPIES = 64
 
 
 def tensor_among(node: Node) -> str | None:
@@ -99,4 +104,68 @@ def _side_by_side(operands: Sequence[Value | np.ndarray], axis: int, batch_axis:
     return whole.reshape(without_axis(whole.shape, batch_axis))
 
 
-RULES = {"Concat": Rule(concat, (tensor_among, batch_not_joined))}
+def few_copies(node: Node) -> str | None:
+    """Along axes of more than one place there are at most 64 copies."""
+    shape = (1,) * (len(_repeats(node)) - len(node.x.shape)) + node.x.shape
+    copies = math.prod(count for size, count in zip(shape, _repeats(node), strict=True) if size > 1)
+    return None if copies <= _MOST_COPIES else f"{copies}"
+
+
+def repeat(node: Node, draft: Draft) -> Value:
+    """The tensor beside itself; one place is enlarged, as a nearest resize does it."""
+    repeats = _repeats(node)
+    x = reshape_to(node.x, (1,) * (len(repeats) - len(node.x.shape)) + node.x.shape, draft, node.name)
+    grown = [axis for axis, count in enumerate(repeats) if count > 1]
+    if not grown:
+        return x
+    (layer,), batch_axis = aligned([x], draft, node.name, keep=grown)
+    shape = list(x.shape)
+    for axis in grown:
+        shape[axis] *= repeats[axis]
+        place = axis - (batch_axis is not None and batch_axis < axis)
+        layer = _along(draft, layer, place, without_axis(tuple(shape), batch_axis), node.name)
+    return Value(layer, tuple(shape), batch_axis)
+
+
+def _along(draft: Draft, name: str, axis: int, shape: Shape, origin: str) -> str:
+    """The layer as often along one axis as makes it of this shape."""
+    size = draft.layers[name].shape[axis]
+    count = shape[axis] // size
+    if size > 1:
+        return draft.emit(Concat, [name] * count, shape, [origin], axis=axis)
+    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    source = draft.reshaped(name, (outer, 1, inner), [origin])
+    scales = (float(count), 1.0)
+    enlarged = draft.emit(
+        Resize,
+        [source],
+        (outer, count, inner),
+        [origin],
+        mode="nearest",
+        scales=scales,
+        coordinates="asymmetric",
+        nearest_mode="floor",
+    )
+    return draft.reshaped(enlarged, shape, [origin])
+
+
+def _repeats(node: Node) -> list[int]:
+    """How often a Tile or an Expand has the tensor along each axis of its output."""
+    wanted = node.constant(1)
+    assert wanted is not None
+    counts = [int(count) for count in wanted.reshape(-1)]
+    if node.op_type == "Tile":
+        return counts
+    rank = max(len(counts), len(node.x.shape))
+    before = (1,) * (rank - len(node.x.shape)) + node.x.shape
+    after = np.broadcast_shapes(before, tuple(counts))
+    return [new // old for old, new in zip(before, after, strict=True)]
+
+
+_COPIED = Rule(repeat, (*ON_TENSOR, constant_settings, few_copies), written_out=always)
+
+RULES = {
+    "Concat": Rule(concat, (tensor_among, batch_not_joined)),
+    "Tile": _COPIED,
+    "Expand": _COPIED,
+}
