@@ -114,9 +114,12 @@ class _Walk:
         return np.arange(first, first + count)
 
     def unite(self, a: np.ndarray, b: np.ndarray) -> None:
-        pairs = np.stack(np.broadcast_arrays(compact(a), compact(b))).reshape(2, -1)
-        for one, other in np.unique(pairs, axis=1).T.tolist():
-            self.parent[self.find(one)] = self.find(other)
+        parent = np.array(self.parent)
+        one, other = (_roots(parent, compact(x)) for x in (a, b))
+        for pair in np.unique(
+            one * len(parent) + other
+        ).tolist():  # one number sorts far faster than a row of two
+            self.parent[self.find(pair // len(parent))] = self.find(pair % len(parent))
 
     def fix(self, classes: np.ndarray) -> None:
         self.is_fixed.update(np.unique(compact(classes)).tolist())
@@ -237,6 +240,13 @@ class _Walk:
             name: np.broadcast_to(dense[compact(value)], value.shape) for name, value in self.classes.items()
         }
         return Channels(classes, fixed, len(numbers))
+
+
+def _roots(parent: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    found = parent[numbers]
+    while not np.array_equal(above := parent[found], found):
+        found = above
+    return found
 
 
 def compact(x: np.ndarray) -> np.ndarray:
