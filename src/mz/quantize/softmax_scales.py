@@ -21,9 +21,9 @@ def softmax_scales(graph: Graph) -> list[str]:
         if isinstance(layer, Sub) and _exponential(graph, layer) and _is_maximum(graph, *layer.inputs):
             found.update(dict.fromkeys(_makers(graph, layer.inputs[0])))
         if isinstance(layer, Mul):
-            one, other = (graph[name] for name in layer.inputs)
-            if isinstance(one, MatMul) and isinstance(other, Activation) and other.divides:
-                found[one.name] = None
+            factors = [graph[name] for name in layer.inputs]
+            if any(isinstance(factor, Activation) and factor.divides for factor in factors):
+                found.update((factor.name, None) for factor in factors if isinstance(factor, MatMul))
     return list(found)
 
 
