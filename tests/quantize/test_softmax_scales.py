@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mz.graph import Activation, Conv, Graph, Input, Layer, MatMul, MaxPool, Mul, Reshape, Sub
+from mz.graph import Activation, Conv, Graph, Input, Layer, MatMul, MaxPool, Mul, Reshape, Slice, Sub
 from mz.quantize import softmax_scales
 
 SHAPE, ROW = (2, 5, 5), (2, 5, 1)
@@ -59,3 +59,16 @@ def test_other_differences_are_left_alone() -> None:
     """exp(x - y) of another tensor's maximum, and a product of which nothing is divided."""
     graph = network(PLAIN, (layer(MaxPool, "m", ROW, "x", **WINDOW),), ("p", "e"))
     assert softmax_scales(graph) == []
+
+
+def test_a_column_that_divides_is_in_both_products() -> None:
+    layers = (
+        layer(Input, "x", SHAPE),
+        layer(MatMul, "kv", SHAPE, "x", "x"),
+        layer(MatMul, "qkv", SHAPE, "x", "kv"),
+        layer(Slice, "n", (2, 5, 4), "qkv", starts=(0, 0, 0), stops=(2, 5, 4), steps=(1, 1, 1)),
+        layer(Slice, "d", ROW, "qkv", starts=(0, 0, 4), stops=(2, 5, 5), steps=(1, 1, 1)),
+        layer(Activation, "r", ROW, "d", function="power", constants=(-1.0, 1e-5)),
+        layer(Mul, "y", (2, 5, 4), "n", "r"),
+    )
+    assert set(softmax_scales(Graph("linear", layers, ("y",)))) == {"qkv", "kv"}

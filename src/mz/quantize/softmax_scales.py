@@ -12,7 +12,8 @@ def softmax_scales(graph: Graph) -> list[str]:
     """The layers whose tensors hold them.
 
     A step of what goes into an exponential is a share of what comes out, whatever its size; and a product that is yet
-    to be divided by the sum of a row's weights is as large as that sum, which differs from row to row.
+    to be divided by the sum of a row's weights is as large as that sum, which differs from row to row. With no softmax
+    the sum is a column of the product itself, and of the product before it: far larger than the others.
     """
     found: dict[str, None] = {}
     for layer in graph.layers:
@@ -23,8 +24,19 @@ def softmax_scales(graph: Graph) -> list[str]:
         if isinstance(layer, Mul):
             factors = [graph[name] for name in layer.inputs]
             if any(isinstance(factor, Activation) and factor.divides for factor in factors):
-                found.update((factor.name, None) for factor in factors if isinstance(factor, MatMul))
+                divided = list(_products(graph, layer))
+                found.update(dict.fromkeys(divided))
+                found.update((name, None) for product in divided for name in _products(graph, graph[product]))
     return list(found)
+
+
+def _products(graph: Graph, layer: Layer) -> Iterator[str]:
+    """The products of matrices that a layer reads, moves aside."""
+    for name in layer.inputs:
+        while is_move(graph[name]):
+            name = graph[name].inputs[0]
+        if isinstance(graph[name], MatMul):
+            yield name
 
 
 def _exponential(graph: Graph, layer: Layer) -> bool:
