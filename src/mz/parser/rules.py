@@ -8,6 +8,7 @@ from mz.parser import (
     activations,
     concat,
     convolution,
+    einsum,
     elementwise,
     host,
     matrices,
@@ -22,6 +23,7 @@ from mz.parser.node import Rule, message
 RULES: dict[str, Rule] = {
     **convolution.RULES,
     **matrices.RULES,
+    **einsum.RULES,
     **normalization.RULES,
     **softmax.RULES,
     **activations.RULES,

@@ -15,7 +15,8 @@ from mz.parser.reductions import mean
 if TYPE_CHECKING:
     import onnx
 
-_WEIGHTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+_PRODUCTS = frozenset(("Einsum", "MatMul"))
+_WEIGHTED = _PRODUCTS | frozenset(("Conv", "ConvTranspose", "Gemm"))
 _MOVES = frozenset(
     (
         *(
@@ -33,7 +34,7 @@ _MOVES = frozenset(
         *("Transpose", "Unsqueeze"),
     )
 )
-_MIXES = _MOVES | frozenset(("Add", "BatchNormalization", "Conv", "Gemm", "MatMul"))
+_MIXES = _MOVES | frozenset(("Add", "BatchNormalization", "Conv", "Einsum", "Gemm", "MatMul"))
 
 
 def factors(nodes: Sequence[onnx.NodeProto], constants: Container[str]) -> set[str]:
@@ -56,7 +57,7 @@ def factors(nodes: Sequence[onnx.NodeProto], constants: Container[str]) -> set[s
                 if reader.op_type in _WEIGHTED or leads_to_work:
                     works.add(name)
                 mixes = reader.op_type in _MIXES and not multiplied.isdisjoint(reader.output)
-                if mixes or (reader.op_type == "MatMul" and tensors):
+                if mixes or (reader.op_type in _PRODUCTS and tensors):
                     multiplied.add(name)
                 moves = reader.op_type in _MOVES and not chosen.isdisjoint(reader.output)
                 if moves or (reader.op_type == "Mul" and tensors and leads_to_work):
