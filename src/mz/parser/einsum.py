@@ -37,9 +37,8 @@ def einsum(node: Node, draft: Draft) -> Value:
     assert sizes is not None
     shared = [letter for letter in left if letter in right and letter in out]
     summed = [letter for letter in left if letter in right and letter not in out]
-    rows, columns = (
-        [letter for letter in term if letter not in other] for term, other in ((left, right), (right, left))
-    )
+    rows = [letter for letter in left if letter not in right]
+    columns = [letter for letter in right if letter not in left]
     operands = []
     for operand, term, parts in (
         (node.inputs[0], left, (rows, summed)),
