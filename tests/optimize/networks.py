@@ -20,6 +20,7 @@ from mz.graph import (
     Graph,
     Input,
     Layer,
+    MatMul,
     MaxPool,
     Mul,
     Pad,
@@ -37,6 +38,7 @@ CLIPS = [(0.0, math.inf), (0.0, 6.0), (-math.inf, math.inf), (-1.0, 1.0), (0.0, 
 STEPS = [
     "conv", "conv", "conv", "depthwise", "depthwise", "grouped", "deconv", "add", "sub", "concat", "leaky_relu",
     "prelu", "affine_prelu", "hard_swish", "maxpool", "avgpool", "gate", "shuffle", "slice", "resize", "pad",
+    "attention", "attention",
 ]  # fmt: skip
 
 
@@ -129,6 +131,17 @@ def step(builder: Builder, what: str, pick: int, clip: tuple[float, float]) -> N
         squeezed = b.conv(pooled, 2, clip=(0.0, math.inf))
         gate = b.add(Activation, [b.conv(squeezed, c, clip=CLIPS[2])], (c, 1, 1), function="sigmoid")
         b.add(Mul, [x, gate], x.shape)
+    elif what == "attention" and h * w <= 64:
+        tokens = b.add(Reshape, [x], (c, h * w))
+        query = b.add(
+            Transpose, [b.add(Reshape, [b.conv(x, c, clip=clip)], (c, h * w))], (h * w, c), permutation=(1, 0)
+        )
+        scores = b.add(MatMul, [query, tokens], (h * w, h * w), factor=1 / math.sqrt(c))
+        weights = b.add(Activation, [scores], scores.shape, function="sigmoid")
+        values = [weights, query] if pick % 2 else [tokens, weights]
+        mixed = b.add(MatMul, values, (h * w, c) if pick % 2 else (c, h * w), factor=1 / (h * w))
+        turned = b.add(Transpose, [mixed], (c, h * w), permutation=(1, 0)) if pick % 2 else mixed
+        b.add(Reshape, [turned], x.shape)
     elif what == "shuffle" and c % 2 == 0:
         split = b.add(Reshape, [x], (2, c // 2, h, w))
         turned = b.add(Transpose, [split], (c // 2, 2, h, w), permutation=(1, 0, 2, 3))

@@ -12,6 +12,7 @@ from mz.graph import (
     Concat,
     GlobalAvgPool,
     Layer,
+    MatMul,
     MaxPool,
     Mul,
     Reshape,
@@ -23,7 +24,7 @@ from mz.parser.draft import Affine, Draft
 
 
 def decode_boxes_on_host(draft: Draft) -> None:
-    """Constants that differ from place to place, with neither weights nor pools behind them, and all that follows.
+    """Constants that differ from place to place, with no weights, product of matrices or pool behind them, and the rest.
 
     These are anchors and priors. Eight bits for a coordinate would be a pixel or two.
     """
@@ -61,7 +62,7 @@ def leave_to_host(draft: Draft) -> None:
 
 
 def _works(layer: Layer) -> bool:
-    return isinstance(layer, Weighted | MaxPool | AvgPool | GlobalAvgPool)
+    return isinstance(layer, Weighted | MatMul | MaxPool | AvgPool | GlobalAvgPool)
 
 
 def _differs_by_place(draft: Draft, layer: Affine) -> bool:
