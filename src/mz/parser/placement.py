@@ -24,7 +24,7 @@ from mz.parser.draft import Affine, Draft
 
 
 def decode_boxes_on_host(draft: Draft) -> None:
-    """Constants that differ from place to place, with no weights, product of matrices or pool behind them, and the rest.
+    """Constants that differ from place to place, without weights, matrix products or pools behind them, and the rest.
 
     These are anchors and priors. Eight bits for a coordinate would be a pixel or two.
     """
