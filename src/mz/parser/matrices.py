@@ -26,9 +26,7 @@ def constant_matrix(node: Node) -> str | None:
 
 
 def multiplied_axes_are_data(node: Node) -> str | None:
-    """The multiplied axis is not the batch axis; a constant matrix in front needs both axes of the second input to be
-    none.
-    """
+    """The batch axis is not multiplied, and is none of the last two behind a constant matrix."""
     left, right = node.inputs
     if isinstance(left, Value) and left.batch_axis == len(left.shape) - 1:
         return f"shape {list(left.shape)}"
