@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.optimize.networks import Builder, images, networks, output_db
+from tests.optimize.networks import Builder, images, networks, output_db, step
 
 from mz.errors import UserError
 from mz.graph import Add, Graph, Params
@@ -69,6 +69,19 @@ def test_any_network_is_pruned_or_refused(network: tuple[Graph, Params], ratio: 
         return
     assert report.macs[1] <= (1 - ratio) * report.macs[0]
     assert not np.isnan(output_db(graph, params, smaller, fitted, feeds))
+
+
+def test_products_of_tensors_count_and_cannot_be_saved() -> None:
+    builder = Builder(5)
+    builder.conv(builder.conv(builder.last, 8), 6)
+    for _ in range(3):
+        step(builder, "attention", 1, (0.0, np.inf))
+    graph, params = builder.finish()
+    feeds = images(graph, 32)
+    _, _, report = prune(graph, params, feeds, ratio=0.03)
+    assert report.macs[1] <= 0.97 * report.macs[0]
+    with pytest.raises(UserError, match=r"at most \d+ % can"):
+        prune(graph, params, feeds, ratio=0.8)
 
 
 def test_channels_that_are_copies_go_without_loss() -> None:

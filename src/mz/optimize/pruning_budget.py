@@ -60,7 +60,10 @@ def _next_error(elimination: Elimination, taken: int) -> float:
 
 
 class _Cost:
-    """What each weighted layer still costs: by the channels that it has left on either side."""
+    """What each weighted layer still costs: by the channels that it has left on either side.
+
+    fixed: what no channel saves, such as products of two tensors.
+    """
 
     def __init__(self, graph: Graph, channels: Channels, budget: str) -> None:
         self.budget = budget
@@ -68,6 +71,8 @@ class _Cost:
         self.outputs = {layer.name: len(channels.of_outputs(graph, layer)) for layer in graph.weighted}
         self.mixes = {layer.name: getattr(layer, "groups", 1) == 1 for layer in graph.weighted}
         self.unit = {layer.name: self._unit(graph, layer) for layer in graph.weighted}
+        weighted = sum(graph.macs(layer) for layer in graph.weighted)
+        self.fixed = graph.coverage().macs - weighted if budget == "macs" else 0
 
     def _unit(self, graph: Graph, layer: Weighted) -> float:
         """Of one output channel, and where inputs mix of one pair of channels."""
@@ -81,7 +86,7 @@ class _Cost:
         return self.unit[name] * pairs
 
     def total(self) -> float:
-        return sum(self.of(name, self.inputs[name], self.outputs[name]) for name in self.unit)
+        return self.fixed + sum(self.of(name, self.inputs[name], self.outputs[name]) for name in self.unit)
 
     def saving(self, elimination: Elimination, chunk: int) -> float:
         size = len(elimination.chunks[chunk])
