@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from PIL import Image
 from tests.parser.networks import network, op, weights
 
 from mz import archive as har
@@ -23,13 +22,8 @@ Files = tuple[Path, Path]
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+def files(tmp_path_factory: pytest.TempPathFactory, noise: Path) -> Files:
     """Patches as tokens, a class token, positions, attention of two heads with a bias of places, a classifier."""
-    folder = tmp_path_factory.mktemp("attention")
-    rng = np.random.default_rng(0)
-    for index in range(24):
-        pixels = rng.normal(128, 60, (4, 4, 3)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(pixels).resize((16, 16)).save(folder / f"{index}.png")
     tokens, channels = PLACES + 1, HEADS * WIDTH
     nodes = [
         *(op("Conv", "x patch", "c", strides=[4, 4]), op("Reshape", "c flat", "f")),
@@ -80,7 +74,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     }
     path = tmp_path_factory.mktemp("network") / "attention.onnx"
     onnx.save(network(nodes, {"x": ["N", 3, 16, 16]}, arrays, opset=13), path)
-    return path, folder
+    return path, noise
 
 
 def optimized(files: Files, **options) -> flow.OptimizeResult:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from PIL import Image
 from tests.parser.networks import network, op, weights
 
 from mz import archive as har
@@ -20,16 +19,6 @@ MEANS = InputOptions(mean=(127,), std=(64,))
 Files = tuple[Path, Path]
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for index in range(24):
-        pixels = rng.normal(128, 60, (4, 4, 3)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(pixels).resize((16, 16)).save(folder / f"{index}.png")
-    return folder
-
-
 def saved(nodes: list[onnx.NodeProto], arrays: dict[str, np.ndarray], opset: int, path: Path) -> Path:
     """The network with a classifier behind `r`."""
     head = [op("GlobalAveragePool", "r", "pool"), op("Flatten", "pool", "flat"), op("Gemm", "flat o")]
@@ -40,7 +29,7 @@ def saved(nodes: list[onnx.NodeProto], arrays: dict[str, np.ndarray], opset: int
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Files:
+def files(tmp_path_factory: pytest.TempPathFactory, noise: Path) -> Files:
     """A network that normalizes over channels and over groups of them, and a folder of images."""
     nodes = [
         op("Conv", "x a", "c", pads=[1, 1, 1, 1]),
@@ -51,11 +40,11 @@ def files(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Files:
         op("GroupNormalization", "d s b", "g", num_groups=2),
         op("Relu", "g", "r"),
     ]
-    return saved(nodes, {}, 21, tmp_path_factory.mktemp("normalized") / "normalized.onnx"), images
+    return saved(nodes, {}, 21, tmp_path_factory.mktemp("normalized") / "normalized.onnx"), noise
 
 
 @pytest.fixture(scope="module")
-def written_out(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Files:
+def written_out(tmp_path_factory: pytest.TempPathFactory, noise: Path) -> Files:
     """Layer normalization over channels by hand, global response normalization, and pixels of unit length, some of
     which are zero in all channels.
     """
@@ -77,7 +66,7 @@ def written_out(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Files
     arrays = {name: np.float32(value) for name, value in numbers.items()} | {
         "all": np.asarray([1, 8, 16, 16])
     }
-    return saved(nodes, arrays, 13, tmp_path_factory.mktemp("written") / "written_out.onnx"), images
+    return saved(nodes, arrays, 13, tmp_path_factory.mktemp("written") / "written_out.onnx"), noise
 
 
 def optimized(files: Files, **options) -> flow.OptimizeResult:

@@ -116,10 +116,11 @@ def gemm(node: Node, draft: Draft) -> Value:
         x = _transposed(node, draft)
     kernel = weights if node.attribute("transB", 0) else weights.T
     bias = _bias(node, kernel.shape[0]) * np.float64(node.attribute("beta", 1.0))
-    return _dense(node, draft, x, kernel * np.float64(node.attribute("alpha", 1.0)), bias)
+    return dense(node, draft, x, kernel * np.float64(node.attribute("alpha", 1.0)), bias)
 
 
-def _dense(node: Node, draft: Draft, x: Value, kernel: np.ndarray, bias: np.ndarray) -> Value:
+def dense(node: Node, draft: Draft, x: Value, kernel: np.ndarray, bias: np.ndarray) -> Value:
+    """A fully connected layer over the last axis; kernel [O, I], bias [O]."""
     out = Value("", (*x.shape[:-1], kernel.shape[0]), x.batch_axis)
     layer = draft.emit(Dense, [x.layer], out.layer_shape, [node.name], {"kernel": kernel, "bias": bias})
     return Value(layer, out.shape, out.batch_axis)

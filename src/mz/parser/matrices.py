@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mz.graph import Dense, MatMul, Mul, Transpose
+from mz.graph import MatMul, Mul, Transpose
+from mz.parser.convolution import dense
 from mz.parser.draft import Draft
 from mz.parser.elementwise import aligned
 from mz.parser.node import Node, Rule, Value, without_axis
@@ -43,10 +44,10 @@ def matmul(node: Node, draft: Draft) -> Value:
     """
     left, right = node.inputs
     if isinstance(right, np.ndarray):
-        return _dense(node, draft, node.x, right.reshape(right.shape[-2:]).T)
+        return _without_bias(node, draft, node.x, right.reshape(right.shape[-2:]).T)
     if isinstance(left, np.ndarray):
         columns = _turned(node, draft, node.value(1))
-        return _turned(node, draft, _dense(node, draft, columns, left.reshape(left.shape[-2:])))
+        return _turned(node, draft, _without_bias(node, draft, columns, left.reshape(left.shape[-2:])))
     return _product(node, draft, node.value(0), node.value(1))
 
 
@@ -91,12 +92,8 @@ def _softmax(node: Node, draft: Draft, name: str) -> tuple[str, str] | None:
     return raised, share
 
 
-def _dense(node: Node, draft: Draft, x: Value, kernel: np.ndarray) -> Value:
-    out = Value("", (*x.shape[:-1], kernel.shape[0]), x.batch_axis)
-    arrays = {"kernel": kernel, "bias": np.zeros(kernel.shape[0])}
-    return Value(
-        draft.emit(Dense, [x.layer], out.layer_shape, [node.name], arrays), out.shape, out.batch_axis
-    )
+def _without_bias(node: Node, draft: Draft, x: Value, kernel: np.ndarray) -> Value:
+    return dense(node, draft, x, kernel, np.zeros(len(kernel)))
 
 
 def _turned(node: Node, draft: Draft, x: Value) -> Value:

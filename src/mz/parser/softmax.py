@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 from mz.graph import Activation, MaxPool, Mul, Reshape, Softmax, Sub
@@ -19,19 +19,8 @@ _PRODUCTS = frozenset(("Einsum", "MatMul"))
 _WEIGHTED = _PRODUCTS | frozenset(("Conv", "ConvTranspose", "Gemm"))
 _MOVES = frozenset(
     (
-        *(
-            "Cast",
-            "Dropout",
-            "Expand",
-            "Flatten",
-            "Gather",
-            "Identity",
-            "Reshape",
-            "Slice",
-            "Split",
-            "Squeeze",
-        ),
-        *("Transpose", "Unsqueeze"),
+        *("Cast", "Dropout", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split"),
+        *("Squeeze", "Transpose", "Unsqueeze"),
     )
 )
 _MIXES = _MOVES | frozenset(("Add", "BatchNormalization", "Conv", "Einsum", "Gemm", "MatMul"))
@@ -100,9 +89,9 @@ def _along(node: Node, draft: Draft, source: str, axis: int) -> str:
     return layer
 
 
-def _maximum(draft: Draft, source: str, axis: int, origin: Iterable[str]) -> str:
+def _maximum(draft: Draft, source: str, axis: int, names: Sequence[str]) -> str:
     """The largest values of a layer along an axis, which stays, of size 1."""
-    shape, names = draft.layers[source].shape, list(origin)
+    shape = draft.layers[source].shape
     kept = (*shape[:axis], 1, *shape[axis + 1 :])
     if len(shape) == 3 and axis == 2:
         return draft.emit(MaxPool, [source], kept, names, kernel_shape=(1, shape[2]))
