@@ -63,7 +63,7 @@ def test_a_division_by_a_tensor_is_one_power_and_a_product(proven, form, raised)
 @given(
     st.lists(st.sampled_from([0.5, 0.25, 1.5, -0.5, -1.0, 2.0]), min_size=2, max_size=3),
     st.floats(0.1, 4.0),
-    st.floats(0.0, 1.0),
+    st.just(0.0) | st.floats(1e-6, 1.0),
 )
 def test_powers_of_powers_are_the_same_function(exponents, factor, offset) -> None:
     """Also below zero, where a root counts as zero; a pair that could not be is left alone."""

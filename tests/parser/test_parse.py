@@ -157,9 +157,10 @@ def test_nodes_whose_inputs_do_not_fit_are_named(tmp_path: Path) -> None:
         parse(tmp_path / "network.onnx", name="network")
 
 
-def test_opset_out_of_range(tmp_path: Path) -> None:
-    onnx.save(network([op("Relu", "x")], {"x": X}, opset=6), tmp_path / "network.onnx")
-    with pytest.raises(UserError, match="opset 6 is outside 7 to 23"):
+@pytest.mark.parametrize("opset", [6, 24])
+def test_opset_out_of_range(tmp_path: Path, opset) -> None:
+    onnx.save(network([op("Relu", "x")], {"x": X}, opset=opset), tmp_path / "network.onnx")
+    with pytest.raises(UserError, match=f"opset {opset} is outside 7 to 23"):
         parse(tmp_path / "network.onnx", name="network")
 
 

@@ -239,9 +239,51 @@ def test_the_focus_of_a_detector_is_four_slices_and_a_concat(proven) -> None:
     assert kinds(proven(nodes, ["N", 2, 6, 8], constants)) == ["slice"] * 4 + ["concat", "conv"]
 
 
-def test_pads_that_cannot_be(proven) -> None:
-    with pytest.raises(UserError, match="Pads are not negative and hold a constant.*reflect"):
-        proven(op("Pad", "x p", mode="reflect"), X, {"p": ints(0, 0, 1, 1, 0, 0, 1, 1)})
+@pytest.mark.parametrize("mode", ["edge", "reflect", "wrap"])
+@pytest.mark.parametrize(
+    "pads", [(0, 0, 1, 2, 0, 0, 3, 1), (0, 0, 0, 0, 0, 0, 0, 1), (0, 1, 0, -2, 0, 1, 2, 1), (0,) * 8]
+)
+def test_pads_of_its_own_numbers(proven, mode, pads) -> None:
+    nodes = [op("Conv", "x w", "c"), op("Pad", "c p", mode=mode)]
+    constants = {"p": ints(*pads), "w": weights(4, X[1], 1, 1)}
+    result = proven(nodes, ["N", X[1], 6, 5], constants, opset=19)
+    assert result.graph.coverage().layers_percent == 100
+    assert set(kinds(result)) <= {"conv", "slice", "concat"}
+
+
+def test_one_place_repeated(proven) -> None:
+    constants = {"p": ints(0, 0, 2, 0, 0, 0, 2, 0)}
+    proven(op("Pad", "x p", mode="edge"), ["N", 3, 1, 5], constants)
+
+
+@pytest.mark.parametrize("number", [0, 0.5])
+@pytest.mark.parametrize("shape", [[1, 5, 8], [1, 2, 3, 4, 5]])
+def test_pads_around_any_axis(proven, number, shape) -> None:
+    pads = [[1, 2]] * (len(shape) - 1)
+    given = [0, *(a for a, _ in pads), 0, *(b for _, b in pads)]
+    nodes = [op("Sigmoid", "x", "r"), op("Pad", "r p number", "q"), op("MatMul", "q w")]
+    constants = {"p": ints(*given), "number": number, "w": weights(shape[-1] + 3, 2)}
+    result = proven(nodes, shape, constants)
+    assert not any(layer.host for layer in result.graph.layers)
+
+
+@pytest.mark.parametrize("pads", [(0, 0, -1, 0, 0, 0, 0, -2), (0, -1, 2, 0, 0, 1, -1, 0)])
+def test_negative_pads_cut(proven, pads) -> None:
+    result = proven([op("Relu", "x", "r"), op("Pad", "r p")], X, {"p": ints(*pads)})
+    assert "slice" in kinds(result)
+
+
+@pytest.mark.parametrize(
+    ("mode", "number", "pads", "message"),
+    [
+        ("constant", -np.inf, (0, 0, 1, 1, 0, 0, 1, 1), "The mode is constant, with a finite number"),
+        ("mirror", 0, (0, 0, 1, 1, 0, 0, 1, 1), "edge, reflect or wrap .here mode mirror"),
+        ("edge", 0, (1, 0, 0, 0, 0, 0, 0, 0), "The batch axis is not padded"),
+    ],
+)
+def test_pads_that_cannot_be(proven, mode, number, pads, message) -> None:
+    with pytest.raises(UserError, match=message):
+        proven(op("Pad", "x p number", mode=mode), X, {"p": ints(*pads), "number": number})
 
 
 @pytest.mark.parametrize("pads", [(0, 0, 1, 0, 0, 0, 2, 1), (0, 1, 0, 0, 0, 2, 0, 0), (0,) * 8])

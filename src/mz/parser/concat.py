@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mz.graph import Concat, Pad, Resize, Shape
+from mz.graph import Concat, Resize, Shape
 from mz.parser.draft import Affine, Draft
 from mz.parser.elementwise import aligned
 from mz.parser.movement import reshape_to
 from mz.parser.node import ON_TENSOR, Node, Rule, Value, always, constant_settings, without_axis
+from mz.parser.pads import zeros_around
 
 _MOST_COPIES = 64
 
@@ -41,7 +42,9 @@ def concat(node: Node, draft: Draft) -> Value:
     layer_axis = axis - (batch_axis is not None and batch_axis < axis)
     own = without_axis(shape, batch_axis)
     pads = _pads(operands, axis)
-    parts = [_padded(draft, name, layer_axis, pad, node.name) for name, pad in zip(layers, pads, strict=True)]
+    parts = [
+        zeros_around(draft, name, layer_axis, pad, node.name) for name, pad in zip(layers, pads, strict=True)
+    ]
     layer = parts[0]
     if len(parts) > 1:
         layer = draft.emit(Concat, parts, own, [node.name], axis=layer_axis)
@@ -74,18 +77,6 @@ def _pads(operands: Sequence[Value | np.ndarray], axis: int) -> list[tuple[int, 
         else:
             waiting += operand.shape[axis]
     return pads
-
-
-def _padded(draft: Draft, name: str, axis: int, pad: tuple[int, int], origin: str) -> str:
-    """The layer with zeros before and behind it along an axis."""
-    if not any(pad):
-        return name
-    shape = draft.layers[name].shape
-    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-    size = shape[axis] + sum(pad)
-    rows = draft.reshaped(name, (outer, shape[axis], inner), [origin])
-    found = draft.emit(Pad, [rows], (outer, size, inner), [origin], pads=(pad[0], 0, pad[1], 0))
-    return draft.reshaped(found, (*shape[:axis], size, *shape[axis + 1 :]), [origin])
 
 
 def _side_by_side(operands: Sequence[Value | np.ndarray], axis: int, batch_axis: int | None) -> np.ndarray:

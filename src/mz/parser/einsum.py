@@ -48,11 +48,7 @@ def einsum(node: Node, draft: Draft) -> Value:
         shape = [sizes[letter] for letter in shared] + [_size(sizes, part) for part in parts]
         operands.append(_arranged(node, draft, operand, [term.index(letter) for letter in order], shape))
     product = Node("MatMul", node.name, node.opset, {}, tuple(operands), ("y",))
-    rule = MATRICES["MatMul"]
-    if found := rule.violation(product):
-        raise ValueError(found)
-    made = rule.convert(product, draft)
-    assert isinstance(made, Value)
+    made = MATRICES["MatMul"].apply(product, draft)
     found_order = [*shared, *rows, *columns]
     apart = reshape_to(made, [sizes[letter] for letter in found_order], draft, node.name)
     return _turned(node, draft, apart, [found_order.index(letter) for letter in out])

@@ -1,4 +1,4 @@
-"""Operators that move numbers and change none: reshapes, transposes, slices, pads, resizes and the identities."""
+"""Operators that move numbers and change none: reshapes, transposes, slices, resizes and the identities."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mz.graph import Conv, Pad, Reshape, Resize, Slice, Transpose
-from mz.parser.draft import Affine, Draft
+from mz.graph import Reshape, Resize, Slice, Transpose
+from mz.parser.draft import Draft
 from mz.parser.node import (
     ON_MAP,
     ON_TENSOR,
@@ -59,23 +59,14 @@ def steps_forward(node: Node) -> str | None:
 
 
 def indices_in_steps(node: Node) -> str | None:
-    """The indices are one number, or a list that grows by one step."""
+    """The indices are one number, or grow by one step."""
     indices = node.constant(1)
     assert indices is not None
     size = node.x.shape[node.axis(node.attribute("axis", 0))]
-    if indices.ndim > 1 or indices.size == 0:
-        return f"indices of shape {list(indices.shape)}"
+    if indices.size == 0:
+        return "none"
     steps = set(np.diff(_wrapped(indices, size).reshape(-1)).tolist())
     return None if len(steps) < 2 and min(steps, default=1) > 0 else "others"
-
-
-def pad_with_number(node: Node) -> str | None:
-    """Pads are not negative and hold a constant."""
-    mode = node.attribute("mode", "constant")
-    if mode != "constant" or not math.isfinite(_pad_value(node)):
-        return f"mode {mode}, value {_pad_value(node)}"
-    pads = _pads(node)
-    return None if min(min(pair) for pair in pads) >= 0 and pads[0] == (0, 0) else f"pads {pads}"
 
 
 def resize_rows_and_columns(node: Node) -> str | None:
@@ -205,22 +196,21 @@ def space_to_depth(node: Node, draft: Draft) -> Value:
     return _shuffled(node, draft, (channels, down, block, across, block), (2, 4, 0, 1, 3), shape)
 
 
-def _slice_layer(node: Node, draft: Draft, ranges: Sequence[tuple[int, int, int]]) -> Value:
-    """The node's input cut to (start, stop, step) along each ONNX axis."""
-    x = node.x
+def cut(x: Value, ranges: Sequence[tuple[int, int, int]], draft: Draft, origin: str) -> Value:
+    """The value from start to stop by step along each ONNX axis."""
     shape = tuple(len(range(*bounds)) for bounds in ranges)
     if shape == x.shape:
         return x
     kept = [bounds for axis, bounds in enumerate(ranges) if axis != x.batch_axis]
     starts, stops, steps = (tuple(column) for column in zip(*kept, strict=True))
     layer_shape = without_axis(shape, x.batch_axis)
-    layer = draft.emit(Slice, [x.layer], layer_shape, [node.name], starts=starts, stops=stops, steps=steps)
+    layer = draft.emit(Slice, [x.layer], layer_shape, [origin], starts=starts, stops=stops, steps=steps)
     return Value(layer, shape, x.batch_axis)
 
 
 def slice_(node: Node, draft: Draft) -> Value:
     """A part of each axis, by steps."""
-    return _slice_layer(node, draft, _ranges(node))
+    return cut(node.x, _ranges(node), draft, node.name)
 
 
 def split(node: Node, draft: Draft) -> list[Value]:
@@ -235,13 +225,13 @@ def split(node: Node, draft: Draft) -> list[Value]:
     for part in sizes:
         ranges = [(0, length, 1) for length in node.x.shape]
         ranges[axis] = (start, start + part, 1)
-        values.append(_slice_layer(node, draft, ranges))
+        values.append(cut(node.x, ranges, draft, node.name))
         start += part
     return values
 
 
 def gather(node: Node, draft: Draft) -> Value:
-    """A slice, and a reshape where the index is one number."""
+    """A slice, and a reshape where the indices are no list."""
     indices = node.constant(1)
     assert indices is not None
     axis = node.axis(node.attribute("axis", 0))
@@ -249,44 +239,11 @@ def gather(node: Node, draft: Draft) -> Value:
     step = int(picked[1] - picked[0]) if picked.size > 1 else 1
     ranges = [(0, length, 1) for length in node.x.shape]
     ranges[axis] = (int(picked[0]), int(picked[-1]) + 1, step)
-    part = _slice_layer(node, draft, ranges)
-    if indices.ndim:
+    part = cut(node.x, ranges, draft, node.name)
+    if indices.ndim == 1:
         return part
-    return reshape_to(part, without_axis(part.shape, axis), draft, node.name)
-
-
-def _pad_value(node: Node) -> float:
-    return float(np.asarray(node.setting("value", 2) or 0.0).reshape(()))
-
-
-def pad(node: Node, draft: Draft) -> Value:
-    """Zeros around height and width; around the channels too, as a 1x1 convolution with a kernel of ones and zeros.
-    Another number than 0 is added there.
-    """
-    padded, value = _padded(node, draft), _pad_value(node)
-    if not value or padded.shape == node.x.shape:
-        return padded
-    pads = _pads(node)[1:]
-    inside = np.zeros(node.x.shape[1:] if any(pads[0]) else (1, *node.x.shape[2:]))
-    offset = np.pad(inside, pads, constant_values=value)
-    params = {"factor": np.ones((1, 1, 1)), "offset": offset}
-    return Value(draft.emit(Affine, [padded.layer], padded.shape[1:], [node.name], params), padded.shape)
-
-
-def _padded(node: Node, draft: Draft) -> Value:
-    x, ((_, _), channels, rows, columns) = node.x, _pads(node)
-    around = (rows[0], columns[0], rows[1], columns[1])
-    source = draft.view(x, 0, node.name)
-    grown = tuple(size + sum(pads) for size, pads in zip(x.shape[1:], (channels, rows, columns), strict=True))
-    if grown == x.shape[1:]:
-        return x
-    if channels == (0, 0):
-        return Value(draft.emit(Pad, [source], grown, [node.name], pads=around), (1, *grown))
-    kernel = np.eye(grown[0], x.shape[1], -channels[0], np.float32)[:, :, None, None]
-    params = {"kernel": kernel, "bias": np.zeros(grown[0], np.float32)}
-    layer = draft.emit(Conv, [source], grown, [node.name], params, kernel_shape=(1, 1), pads=around)
-    draft.note(layer, f"{node.name} pads channels: a convolution with a kernel of ones and zeros")
-    return Value(layer, (1, *grown))
+    shape = (*part.shape[:axis], *indices.shape, *part.shape[axis + 1 :])
+    return reshape_to(part, shape, draft, node.name)
 
 
 def resize(node: Node, draft: Draft) -> Value:
@@ -349,16 +306,6 @@ def _wrapped(indices: np.ndarray, size: int) -> np.ndarray:
     return np.where(indices < 0, indices + size, indices)
 
 
-def _pads(node: Node) -> list[tuple[int, int]]:
-    """(before, after) for each of the four ONNX axes."""
-    given = node.setting("pads", 1)
-    axes = [node.axis(axis) for axis in node.setting("axes", 3) or range(4)]
-    pads = [(0, 0)] * 4
-    for i, axis in enumerate(axes):
-        pads[axis] = (int(given[i]), int(given[i + len(axes)]))
-    return pads
-
-
 _RESHAPE = Rule(reshape, (*ON_TENSOR, constant_settings, same_size))
 _RESIZE = Rule(
     resize,
@@ -379,7 +326,6 @@ RULES = {
     "Slice": Rule(slice_, (*ON_TENSOR, constant_settings, batch_kept, steps_forward)),
     "Split": Rule(split, (*ON_TENSOR, constant_settings, batch_kept)),
     "Gather": Rule(gather, (*ON_TENSOR, constant_settings, batch_kept, indices_in_steps)),
-    "Pad": Rule(pad, (*ON_MAP, constant_settings, pad_with_number)),
     "Resize": _RESIZE,
     "Upsample": _RESIZE,
 }

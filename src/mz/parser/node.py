@@ -125,6 +125,14 @@ class Rule:
                 return message(constraint) + (f" (here {found})" if found else "")
         return None
 
+    def apply(self, node: Node, draft: Draft) -> Value:
+        """The value of a node that is a part of another. Raises ValueError with the message of a broken constraint."""
+        if found := self.violation(node):
+            raise ValueError(found)
+        made = self.convert(node, draft)
+        assert isinstance(made, Value)
+        return made
+
 
 def message(constraint: Constraint) -> str:
     """The constraint in words, on one line."""

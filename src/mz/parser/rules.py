@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from mz.parser import (
     activations,
+    attention,
     concat,
     convolution,
     einsum,
@@ -14,6 +15,7 @@ from mz.parser import (
     matrices,
     movement,
     normalization,
+    pads,
     pooling,
     reductions,
     softmax,
@@ -24,6 +26,7 @@ RULES: dict[str, Rule] = {
     **convolution.RULES,
     **matrices.RULES,
     **einsum.RULES,
+    **attention.RULES,
     **normalization.RULES,
     **softmax.RULES,
     **activations.RULES,
@@ -32,6 +35,7 @@ RULES: dict[str, Rule] = {
     **pooling.RULES,
     **reductions.RULES,
     **movement.RULES,
+    **pads.RULES,
 }
 """By ONNX operator type. Shape, and operators over constants alone, are worked out and need no rule."""
 

@@ -1,0 +1,107 @@
+"""Attention (opset 23): the products of matrices and the softmax that it stands for."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mz.parser import elementwise, matrices, softmax
+from mz.parser.draft import Draft
+from mz.parser.movement import reshape_to, transpose
+from mz.parser.node import Node, Operand, Rule, Value, first_output_only
+
+PARTS = {**elementwise.RULES, **matrices.RULES, **softmax.RULES}
+
+
+def three_tensors(node: Node) -> str | None:
+    """Queries, keys and values are tensors of the network, none of them remembered from a past run."""
+    given = [place for place, operand in enumerate(node.inputs) if operand is not None and place != 3]
+    tensors = [place for place in range(3) if isinstance(node.operand(place), Value)]
+    return None if given == tensors == [0, 1, 2] else f"inputs {given}, of which {tensors} are tensors"
+
+
+def heads_told(node: Node) -> str | None:
+    """They have four axes, or three and attributes that tell the number of heads, which the keys' divides."""
+    ranks = {len(node.value(place).shape) for place in range(3)}
+    heads, shared = _heads(node)
+    return None if ranks in ({3}, {4}) and heads and shared and heads % shared == 0 else f"ranks {ranks}"
+
+
+def finite_mask(node: Node) -> str | None:
+    """The mask is absent or of finite numbers that are added; where heads share keys it is a constant."""
+    mask, (heads, shared) = node.operand(3), _heads(node)
+    if node.attribute("is_causal", 0):
+        return "is_causal"
+    if isinstance(mask, np.ndarray):
+        finite = mask.dtype.kind == "f" and np.all(np.isfinite(mask))
+        return None if finite else f"a mask of {mask.dtype} that leaves places out"
+    return "a tensor, and heads that share keys" if mask is not None and heads != shared else None
+
+
+def no_softcap(node: Node) -> str | None:
+    """Scores are not bent by a softcap."""
+    cap = node.attribute("softcap", 0.0)
+    return f"softcap {cap}" if cap else None
+
+
+def attention(node: Node, draft: Draft) -> Value:
+    """Two products of matrices and a softmax between them, written out; reshapes and transposes around it where heads
+    lie side by side. Heads that share keys are rows of one product.
+    """
+    heads, shared = _heads(node)
+    flat = len(node.x.shape) == 3
+    parts = [node.value(place) for place in range(3)]
+    if flat:
+        parts = [
+            _apart(node, draft, part, count)
+            for part, count in zip(parts, (heads, shared, shared), strict=True)
+        ]
+    queries, keys, values = parts
+    batch, _, rows, width = queries.shape
+    scale = np.float32(node.attribute("scale") or 1 / math.sqrt(width))
+    if heads != shared:
+        queries = reshape_to(queries, (batch, shared, heads // shared * rows, width), draft, node.name)
+    scores = _apply(node, draft, "MatMul", queries, _turned(node, draft, keys, (0, 1, 3, 2)))
+    scores = _apply(node, draft, "Mul", scores, scale.reshape(1))
+    mask = node.operand(3)
+    if isinstance(mask, np.ndarray) and heads != shared:
+        mask = np.broadcast_to(mask, (batch, heads, rows, mask.shape[-1])).reshape(scores.shape)
+    if mask is not None:
+        scores = _apply(node, draft, "Add", scores, mask)
+    found = _apply(node, draft, "MatMul", _apply(node, draft, "Softmax", scores, axis=-1), values)
+    found = reshape_to(found, (batch, heads, rows, values.shape[-1]), draft, node.name)
+    if not flat:
+        return found
+    beside = _turned(node, draft, found, (0, 2, 1, 3))
+    return reshape_to(beside, (batch, rows, heads * values.shape[-1]), draft, node.name)
+
+
+def _heads(node: Node) -> tuple[int, int]:
+    """The number of heads of the queries, and of the keys and values; 0 where it is not told."""
+    queries, keys = node.x.shape, node.value(1).shape
+    if len(queries) == len(keys) == 4:
+        return queries[1], keys[1]
+    return node.attribute("q_num_heads", 0), node.attribute("kv_num_heads", 0)
+
+
+def _apart(node: Node, draft: Draft, x: Value, heads: int) -> Value:
+    """[batch, rows, heads * width] -> [batch, heads, rows, width]."""
+    batch, rows, width = x.shape
+    return _turned(
+        node, draft, reshape_to(x, (batch, rows, heads, width // heads), draft, node.name), (0, 2, 1, 3)
+    )
+
+
+def _turned(node: Node, draft: Draft, x: Value, order: tuple[int, ...]) -> Value:
+    return transpose(Node("Transpose", node.name, node.opset, {"perm": list(order)}, (x,), ("y",)), draft)
+
+
+def _apply(node: Node, draft: Draft, op_type: str, *inputs: Operand, **attributes: int) -> Value:
+    part = Node(op_type, node.name, node.opset, attributes, inputs, ("y",), weighs=op_type == "Softmax")
+    return PARTS[op_type].apply(part, draft)
+
+
+RULES = {
+    "Attention": Rule(attention, (three_tensors, heads_told, finite_mask, no_softcap, first_output_only))
+}
