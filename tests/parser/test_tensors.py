@@ -251,6 +251,15 @@ def test_pads_of_its_own_numbers(proven, mode, pads) -> None:
     assert set(kinds(result)) <= {"conv", "slice", "concat"}
 
 
+def test_a_stack_that_is_summed(proven) -> None:
+    """As PyTorch exports torch.stack(...).sum(0)."""
+    nodes = [op(kind, "x", kind) for kind in ("Relu", "Sigmoid")]
+    nodes += [op("Unsqueeze", f"{kind} zero", f"{kind}_") for kind in ("Relu", "Sigmoid")]
+    nodes += [op("Concat", "Relu_ Sigmoid_", "c", axis=0), op("ReduceSum", "c zero", keepdims=0)]
+    result = proven(nodes, X, {"zero": ints(0)})
+    assert result.graph.coverage().layers_percent == 100
+
+
 def test_one_place_repeated(proven) -> None:
     constants = {"p": ints(0, 0, 2, 0, 0, 0, 2, 0)}
     proven(op("Pad", "x p", mode="edge"), ["N", 3, 1, 5], constants)

@@ -26,8 +26,9 @@ def tensor_among(node: Node) -> str | None:
 
 def batch_not_joined(node: Node) -> str | None:
     """The axis is not the batch axis."""
-    first = _tensors(node)[0]
-    return "" if _axis(node) == first.batch_axis else None
+    first, axis = _tensors(node)[0], _axis(node)
+    others = (size for place, size in enumerate(first.shape) if place != axis)
+    return "" if axis == first.batch_axis and 1 not in others else None
 
 
 def concat(node: Node, draft: Draft) -> Value:

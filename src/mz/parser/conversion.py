@@ -171,7 +171,9 @@ def _convert_node(
             if any(name in state.tainted for name in reads(proto)):
                 state.tainted.update(proto.output)
             return
-    if reason is not None:
+    # What an unsupported node would have told, a shape or a setting, is not known to be amiss.
+    follows = op_type == "Shape" or (rule and any(name in state.tainted for name in reads(proto)[1:]))
+    if reason is not None and not follows:
         state.problems.append((op_type, node_name(proto), reason))
     state.tainted.update(proto.output)
     for name in proto.output:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mz.graph import Reshape, Resize, Slice, Transpose
+from mz.graph import Concat, Reshape, Resize, Slice, Transpose
 from mz.parser.draft import Draft
 from mz.parser.node import (
     ON_MAP,
@@ -21,6 +21,7 @@ from mz.parser.node import (
 )
 
 FLOAT, DOUBLE = 1, 11  # of onnx.TensorProto
+_MOST_RUNS = 64
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
 
 
@@ -58,15 +59,10 @@ def steps_forward(node: Node) -> str | None:
     return f"start, stop, step {found[0]}" if found else None
 
 
-def indices_in_steps(node: Node) -> str | None:
-    """The indices are one number, or grow by one step."""
-    indices = node.constant(1)
-    assert indices is not None
-    size = node.x.shape[node.axis(node.attribute("axis", 0))]
-    if indices.size == 0:
-        return "none"
-    steps = set(np.diff(_wrapped(indices, size).reshape(-1)).tolist())
-    return None if len(steps) < 2 and min(steps, default=1) > 0 else "others"
+def indices_in_runs(node: Node) -> str | None:
+    """The indices come to at most 64 runs."""
+    count = len(_runs(_picked(node)))
+    return None if 0 < count <= _MOST_RUNS else f"{count}"
 
 
 def resize_rows_and_columns(node: Node) -> str | None:
@@ -231,19 +227,48 @@ def split(node: Node, draft: Draft) -> list[Value]:
 
 
 def gather(node: Node, draft: Draft) -> Value:
-    """A slice, and a reshape where the indices are no list."""
+    """A slice, or slices side by side; and a reshape where the indices are no list."""
     indices = node.constant(1)
     assert indices is not None
     axis = node.axis(node.attribute("axis", 0))
-    picked = _wrapped(indices, node.x.shape[axis]).reshape(-1)
-    step = int(picked[1] - picked[0]) if picked.size > 1 else 1
-    ranges = [(0, length, 1) for length in node.x.shape]
-    ranges[axis] = (int(picked[0]), int(picked[-1]) + 1, step)
-    part = cut(node.x, ranges, draft, node.name)
+    part = places_of(node.x, axis, _picked(node), draft, node.name)
     if indices.ndim == 1:
         return part
     shape = (*part.shape[:axis], *indices.shape, *part.shape[axis + 1 :])
     return reshape_to(part, shape, draft, node.name)
+
+
+def places_of(x: Value, axis: int, places: np.ndarray, draft: Draft, origin: str) -> Value:
+    """The value at these places of an axis, in their order."""
+    parts = []
+    for run in _runs(places):
+        step = int(run[1] - run[0]) if run.size > 1 else 1
+        ranges = [(0, length, 1) for length in x.shape]
+        ranges[axis] = (int(run[0]), int(run[-1]) + 1, step)
+        parts.append(cut(x, ranges, draft, origin))
+    if len(parts) == 1:
+        return parts[0]
+    shape = (*x.shape[:axis], places.size, *x.shape[axis + 1 :])
+    own = axis - (x.batch_axis is not None and x.batch_axis < axis)
+    layers = [part.layer for part in parts]
+    layer = draft.emit(Concat, layers, without_axis(shape, x.batch_axis), [origin], axis=own)
+    return Value(layer, shape, x.batch_axis)
+
+
+def _runs(places: np.ndarray) -> list[np.ndarray]:
+    """All of them where they grow by one step, else the runs of neighbours."""
+    steps = np.diff(places)
+    if len(set(steps.tolist())) < 2 and min(steps, default=1) > 0:
+        return [places] if places.size else []
+    return np.split(places, np.flatnonzero(steps != 1) + 1)
+
+
+def _picked(node: Node) -> np.ndarray:
+    """The indices of a Gather node in a row, counted from the front."""
+    indices = node.constant(1)
+    assert indices is not None
+    size = node.x.shape[node.axis(node.attribute("axis", 0))]
+    return np.where(indices < 0, indices + size, indices).reshape(-1)
 
 
 def resize(node: Node, draft: Draft) -> Value:
@@ -302,10 +327,6 @@ def _ranges(node: Node) -> list[tuple[int, int, int]]:
     return ranges
 
 
-def _wrapped(indices: np.ndarray, size: int) -> np.ndarray:
-    return np.where(indices < 0, indices + size, indices)
-
-
 _RESHAPE = Rule(reshape, (*ON_TENSOR, constant_settings, same_size))
 _RESIZE = Rule(
     resize,
@@ -325,7 +346,7 @@ RULES = {
     "SpaceToDepth": Rule(space_to_depth, (*ON_MAP, blocks_divide)),
     "Slice": Rule(slice_, (*ON_TENSOR, constant_settings, batch_kept, steps_forward)),
     "Split": Rule(split, (*ON_TENSOR, constant_settings, batch_kept)),
-    "Gather": Rule(gather, (*ON_TENSOR, constant_settings, batch_kept, indices_in_steps)),
+    "Gather": Rule(gather, (*ON_TENSOR, constant_settings, batch_kept, indices_in_runs)),
     "Resize": _RESIZE,
     "Upsample": _RESIZE,
 }

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from mz.graph import Concat, Conv, Pad
+from mz.graph import Conv, Pad
 from mz.parser.draft import Affine, Draft
-from mz.parser.movement import cut
+from mz.parser.movement import cut, places_of
 from mz.parser.node import ON_TENSOR, Node, Rule, Value, constant_settings, without_axis
 
 MODES = ("constant", "edge", "reflect", "wrap")
@@ -91,21 +91,10 @@ def _around_map(node: Node, draft: Draft, source: str, pads: Pads) -> str:
 
 
 def _repeated(node: Node, draft: Draft, x: Value, pads: Pads, mode: str) -> Value:
-    """Along one axis after the other, the runs of places that numpy's pad gives, side by side."""
+    """Along one axis after the other, the places that numpy's pad gives."""
     for axis, around in enumerate(pads):
-        if around == (0, 0):
-            continue
         places = np.pad(np.arange(x.shape[axis]), around, mode=mode)  # type: ignore[call-overload]
-        runs = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
-        parts = []
-        for run in runs:
-            ranges = [(0, size, 1) for size in x.shape]
-            ranges[axis] = (int(run[0]), int(run[-1]) + 1, 1)
-            parts.append(cut(x, ranges, draft, node.name).layer)
-        shape = (*x.shape[:axis], len(places), *x.shape[axis + 1 :])
-        own = axis - (x.batch_axis is not None and x.batch_axis < axis)
-        layer = draft.emit(Concat, parts, without_axis(shape, x.batch_axis), [node.name], axis=own)
-        x = Value(layer, shape, x.batch_axis)
+        x = places_of(x, axis, places, draft, node.name)
     return x
 
 
