@@ -270,7 +270,7 @@ def _matrix(graph: Graph, layer: MatMul, quantization: Quantization) -> MatrixCo
     accumulator_bits = 32 if a.bits <= 8 and b.bits <= 8 else 64
     bound = graph.input_shapes(layer)[0][-1]
     for t in (a, b):
-        bound *= max(t.zero_point, t.q_max - t.zero_point)
+        bound *= t.reach
     if bound >= (numerics.INT32_LIMIT if accumulator_bits == 32 else numerics.FLOAT64_EXACT):
         raise UserError(
             f"its sums can reach {bound:,}, beyond a {accumulator_bits}-bit accumulator; "

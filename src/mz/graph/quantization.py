@@ -55,6 +55,11 @@ class TensorQuant:
         return (1 << self.bits) - 1
 
     @property
+    def reach(self) -> int:
+        """The largest magnitude of an integer less the zero point."""
+        return max(self.zero_point, self.q_max - self.zero_point)
+
+    @property
     def real_range(self) -> tuple[float, float]:
         """The real values of the smallest and the largest integer."""
         scale = float(self.scale)

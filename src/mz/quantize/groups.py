@@ -12,6 +12,14 @@ def is_move(layer: Layer) -> bool:
     return isinstance(layer, MOVES)
 
 
+def behind_moves(graph: Graph, name: str) -> list[Layer]:
+    """The layer and those that it comes from, up to the first that is no move."""
+    found = [graph[name]]
+    while is_move(found[-1]):
+        found.append(graph[found[-1].inputs[0]])
+    return found
+
+
 def scale_groups(graph: Graph) -> list[tuple[str, ...]]:
     """The accelerator's tensors, partitioned into groups that share one `TensorQuant`; all in topological order."""
     layers = [layer for layer in graph.layers if not layer.host]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from mz.graph import Activation, Graph, Mul, Sub
-from mz.quantize.groups import is_move
+from mz.quantize.groups import behind_moves, is_move
 
 
 def normalization_scales(graph: Graph) -> list[str]:
@@ -45,9 +45,7 @@ def _read_by(graph: Graph, layer: Activation) -> Iterator[str]:
 
 def _squares(graph: Graph, mean: str) -> Iterator[str]:
     """What a layer takes the mean or the sum of if that is squares, and the differences that are squared."""
-    square = graph[next(iter(graph[mean].inputs), mean)]
-    while is_move(square):
-        square = graph[square.inputs[0]]
+    square = behind_moves(graph, next(iter(graph[mean].inputs), mean))[-1]
     if isinstance(square, Mul) and square.is_square:
         yield square.name
         if isinstance(graph[square.inputs[0]], Sub):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mz.graph import Activation, Conv, Graph, Layer, MatMul, MaxPool, Mul, Sub
-from mz.quantize.groups import is_move
+from mz.quantize.groups import behind_moves, is_move
 
 
 def softmax_scales(graph: Graph) -> list[str]:
@@ -33,10 +33,9 @@ def softmax_scales(graph: Graph) -> list[str]:
 def _products(graph: Graph, layer: Layer) -> Iterator[str]:
     """The products of matrices that a layer reads, moves aside."""
     for name in layer.inputs:
-        while is_move(graph[name]):
-            name = graph[name].inputs[0]
-        if isinstance(graph[name], MatMul):
-            yield name
+        source = behind_moves(graph, name)[-1]
+        if isinstance(source, MatMul):
+            yield source.name
 
 
 def _exponential(graph: Graph, layer: Layer) -> bool:
@@ -47,19 +46,11 @@ def _exponential(graph: Graph, layer: Layer) -> bool:
 
 def _is_maximum(graph: Graph, whole: str, largest: str) -> bool:
     """Whether a tensor is another's maximum, moves aside."""
-    seen = _behind_moves(graph, whole)
+    seen = behind_moves(graph, whole)
     return any(
-        isinstance(graph[name], MaxPool) and bool(seen & _behind_moves(graph, name))
-        for name in _behind_moves(graph, largest)
+        isinstance(source, MaxPool) and any(layer in seen for layer in behind_moves(graph, source.name))
+        for source in behind_moves(graph, largest)
     )
-
-
-def _behind_moves(graph: Graph, name: str) -> set[str]:
-    found = {name}
-    while is_move(graph[name]):
-        name = graph[name].inputs[0]
-        found.add(name)
-    return found
 
 
 def _makers(graph: Graph, name: str) -> Iterator[str]:

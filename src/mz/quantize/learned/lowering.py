@@ -231,7 +231,7 @@ def _matmul(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tenso
     reach = a.shape[-1]
     for name in layer.inputs:
         t = integers.tensors[name]
-        reach *= max(t.zero_point, t.q_max - t.zero_point)
+        reach *= t.reach
     dtype = a.dtype if reach < numerics.FLOAT32_EXACT else torch.float64
     scale_a, scale_b = (integers.scales[name] for name in layer.inputs)
     m = (scale_a * (scale_b * float(np.float32(layer.factor)))) / integers.scales[layer.name]

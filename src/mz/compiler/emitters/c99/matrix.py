@@ -72,7 +72,7 @@ def _geometry(context: Context) -> dict[str, Any]:
 
 def _reach(inner: int, a: TensorQuant, b: TensorQuant) -> int:
     """What no sum of bytes in mz_matmul.c exceeds on its way: a column's term, a row's, and the products."""
-    column = a.zero_point * max(b.zero_point, b.q_max - b.zero_point)
+    column = a.zero_point * b.reach
     return inner * (column + a.q_max * abs(128 - b.zero_point) + a.q_max * 128)
 
 
