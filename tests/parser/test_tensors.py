@@ -251,6 +251,46 @@ def test_pads_of_its_own_numbers(proven, mode, pads) -> None:
     assert set(kinds(result)) <= {"conv", "slice", "concat"}
 
 
+@pytest.mark.parametrize("taken", [0.0, 2.5])
+@pytest.mark.parametrize("inputs", ["m x k", "m k x"])
+@pytest.mark.parametrize("shape", [(1,), (4, 1, 1), (6, 7), (1, 4, 6, 7)])
+def test_where_by_constants(proven, taken, inputs, shape) -> None:
+    mask = weights(*shape) > 0
+    nodes = [op("Where", inputs, "z"), op("Conv", "z w")]
+    result = proven(nodes, X, {"m": mask, "k": taken, "w": weights(3, X[1], 1, 1)})
+    assert result.graph.coverage().layers_percent == 100
+
+
+def test_where_with_infinities_is_the_hosts(proven) -> None:
+    nodes = [op("Where", "m k x", "z"), op("Softmax", "z", axis=-1)]
+    result = proven(nodes, X, {"m": weights(7) > 0, "k": -np.inf})
+    assert kinds(result) == ["host_op", "softmax"]
+
+
+def grid(*axes: int) -> np.ndarray:
+    """Indices [.., 2] of windows of two rows and three columns, as torch's adaptive pools are exported."""
+    rows = np.arange(3)[:, None, None, None] + np.arange(2)[None, :, None, None]
+    columns = 2 * np.arange(2)[None, None, :, None] + np.arange(3)[None, None, None, :]
+    return np.stack(np.broadcast_arrays(rows, columns), axis=-1).transpose(*axes, 4)
+
+
+def test_windows_by_gather(proven) -> None:
+    nodes = [
+        *(op("Transpose", "x", "t", perm=[2, 3, 0, 1]), op("GatherND", "t i", "g")),
+        *(op("Transpose", "g", "u", perm=[4, 5, 0, 1, 2, 3]), op("ReduceMean", "u", axes=[3, 5], keepdims=0)),
+    ]
+    result = proven(nodes, X, {"i": grid(0, 1, 2, 3)})
+    assert result.graph.coverage().layers_percent == 100
+
+
+def test_places_in_another_order_are_refused(proven) -> None:
+    nodes = [op("Transpose", "x", "t", perm=[2, 3, 0, 1]), op("GatherND", "t i")]
+    with pytest.raises(UserError, match="Each axis of the indices tells places of one axis"):
+        proven(nodes, X, {"i": grid(2, 3, 0, 1)})
+    with pytest.raises(UserError, match="Each axis of the indices tells places of one axis"):
+        proven(nodes, X, {"i": ints(0, 0, 1, 1, 2, 2).reshape(3, 2)})
+
+
 def test_a_stack_that_is_summed(proven) -> None:
     """As PyTorch exports torch.stack(...).sum(0)."""
     nodes = [op(kind, "x", kind) for kind in ("Relu", "Sigmoid")]

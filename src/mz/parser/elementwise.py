@@ -45,6 +45,15 @@ def bound_constant(node: Node) -> str | None:
     return f"{len(node.inputs)} inputs, {len(constants)} of them constant"
 
 
+def constant_places(node: Node) -> str | None:
+    """The condition is a constant, and so is one of the values, finite where it is taken."""
+    condition, *values = (node.operand(place) for place in range(3))
+    constants = [value for value in values if isinstance(value, np.ndarray)]
+    if not isinstance(condition, np.ndarray) or len(constants) != 1:
+        return f"{sum(isinstance(operand, Value) for operand in node.inputs)} tensors"
+    return None if np.all(np.isfinite(_taken(node))) else "infinite"
+
+
 def aligned(
     values: Sequence[Value], draft: Draft, origin: str, keep: Collection[int] = ()
 ) -> tuple[list[str], int | None]:
@@ -128,6 +137,22 @@ def _div(node: Node, draft: Draft) -> Value:
     return combine(node, draft, Mul, node.value(0), inverse)
 
 
+def _where(node: Node, draft: Draft) -> Value:
+    """Product with ones and zeros, and sum with the constant where it is taken."""
+    place = 1 if isinstance(node.operand(1), Value) else 2
+    condition = node.constant(0)
+    assert condition is not None
+    kept = condition if place == 1 else ~condition
+    return affine(node, draft, node.value(place), kept.astype(np.float64), _taken(node))
+
+
+def _taken(node: Node) -> np.ndarray:
+    """Where's constant in the places that take it, 0 in the others."""
+    condition, left, right = node.inputs
+    chosen = (condition, left, 0.0) if isinstance(left, np.ndarray) else (condition, 0.0, right)
+    return np.asarray(np.where(*chosen))
+
+
 def _by_tensor(node: Node) -> bool:
     return isinstance(node.operand(1), Value)
 
@@ -155,6 +180,7 @@ RULES = {
     "Sub": Rule(_sub, (some_tensor,)),
     "Mul": Rule(_mul, (some_tensor,)),
     "Div": Rule(_div, (divisor_keeps_its_sign, some_tensor), written_out=_by_tensor),
+    "Where": Rule(_where, (constant_places, some_tensor)),
     "Neg": Rule(_neg, (*ON_TENSOR, constant_settings)),
     "Min": Rule(_bounded(upper=True), (bound_constant, some_tensor)),
     "Max": Rule(_bounded(upper=False), (bound_constant, some_tensor)),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mz.graph import Concat, Reshape, Resize, Slice, Transpose
+from mz.graph import Reshape, Resize, Slice, Transpose
 from mz.parser.draft import Draft
 from mz.parser.node import (
     ON_MAP,
@@ -21,7 +21,6 @@ from mz.parser.node import (
 )
 
 FLOAT, DOUBLE = 1, 11  # of onnx.TensorProto
-_MOST_RUNS = 64
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
 
 
@@ -40,14 +39,11 @@ def same_size(node: Node) -> str | None:
 
 
 def batch_kept(node: Node) -> str | None:
-    """The batch axis is left as it is; the one image of a batch may be picked."""
+    """The batch axis is left as it is."""
     axis = node.x.batch_axis
     if axis is None:
         return None
-    if node.op_type == "Gather" and node.axis(node.attribute("axis", 0)) == axis:
-        indices = node.constant(1)
-        return None if indices is not None and indices.size == 1 else ""
-    if node.op_type in ("Split", "Gather"):
+    if node.op_type == "Split":
         return "" if node.axis(node.attribute("axis", 0)) == axis else None
     start, stop, _ = _ranges(node)[axis]
     return None if (start, stop) == (0, 1) else f"from {start} to {stop}"
@@ -57,12 +53,6 @@ def steps_forward(node: Node) -> str | None:
     """Steps are positive and something is left."""
     found = [(start, stop, step) for start, stop, step in _ranges(node) if step < 1 or stop <= start]
     return f"start, stop, step {found[0]}" if found else None
-
-
-def indices_in_runs(node: Node) -> str | None:
-    """The indices come to at most 64 runs."""
-    count = len(_runs(_picked(node)))
-    return None if 0 < count <= _MOST_RUNS else f"{count}"
 
 
 def resize_rows_and_columns(node: Node) -> str | None:
@@ -226,51 +216,6 @@ def split(node: Node, draft: Draft) -> list[Value]:
     return values
 
 
-def gather(node: Node, draft: Draft) -> Value:
-    """A slice, or slices side by side; and a reshape where the indices are no list."""
-    indices = node.constant(1)
-    assert indices is not None
-    axis = node.axis(node.attribute("axis", 0))
-    part = places_of(node.x, axis, _picked(node), draft, node.name)
-    if indices.ndim == 1:
-        return part
-    shape = (*part.shape[:axis], *indices.shape, *part.shape[axis + 1 :])
-    return reshape_to(part, shape, draft, node.name)
-
-
-def places_of(x: Value, axis: int, places: np.ndarray, draft: Draft, origin: str) -> Value:
-    """The value at these places of an axis, in their order."""
-    parts = []
-    for run in _runs(places):
-        step = int(run[1] - run[0]) if run.size > 1 else 1
-        ranges = [(0, length, 1) for length in x.shape]
-        ranges[axis] = (int(run[0]), int(run[-1]) + 1, step)
-        parts.append(cut(x, ranges, draft, origin))
-    if len(parts) == 1:
-        return parts[0]
-    shape = (*x.shape[:axis], places.size, *x.shape[axis + 1 :])
-    own = axis - (x.batch_axis is not None and x.batch_axis < axis)
-    layers = [part.layer for part in parts]
-    layer = draft.emit(Concat, layers, without_axis(shape, x.batch_axis), [origin], axis=own)
-    return Value(layer, shape, x.batch_axis)
-
-
-def _runs(places: np.ndarray) -> list[np.ndarray]:
-    """All of them where they grow by one step, else the runs of neighbours."""
-    steps = np.diff(places)
-    if len(set(steps.tolist())) < 2 and min(steps, default=1) > 0:
-        return [places] if places.size else []
-    return np.split(places, np.flatnonzero(steps != 1) + 1)
-
-
-def _picked(node: Node) -> np.ndarray:
-    """The indices of a Gather node in a row, counted from the front."""
-    indices = node.constant(1)
-    assert indices is not None
-    size = node.x.shape[node.axis(node.attribute("axis", 0))]
-    return np.where(indices < 0, indices + size, indices).reshape(-1)
-
-
 def resize(node: Node, draft: Draft) -> Value:
     """Height and width resampled, nearest or bilinear."""
     scales, shape = _resized(node)
@@ -346,7 +291,6 @@ RULES = {
     "SpaceToDepth": Rule(space_to_depth, (*ON_MAP, blocks_divide)),
     "Slice": Rule(slice_, (*ON_TENSOR, constant_settings, batch_kept, steps_forward)),
     "Split": Rule(split, (*ON_TENSOR, constant_settings, batch_kept)),
-    "Gather": Rule(gather, (*ON_TENSOR, constant_settings, batch_kept, indices_in_runs)),
     "Resize": _RESIZE,
     "Upsample": _RESIZE,
 }

@@ -8,7 +8,8 @@ import numpy as np
 
 from mz.graph import Conv, Pad
 from mz.parser.draft import Affine, Draft
-from mz.parser.movement import cut, places_of
+from mz.parser.gathers import places_of
+from mz.parser.movement import cut
 from mz.parser.node import ON_TENSOR, Node, Rule, Value, constant_settings, without_axis
 
 MODES = ("constant", "edge", "reflect", "wrap")

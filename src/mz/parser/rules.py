@@ -11,6 +11,7 @@ from mz.parser import (
     convolution,
     einsum,
     elementwise,
+    gathers,
     host,
     matrices,
     movement,
@@ -35,6 +36,7 @@ RULES: dict[str, Rule] = {
     **pooling.RULES,
     **reductions.RULES,
     **movement.RULES,
+    **gathers.RULES,
     **pads.RULES,
 }
 """By ONNX operator type. Shape, and operators over constants alone, are worked out and need no rule."""
