@@ -378,10 +378,43 @@ def test_resize_of_old_opsets(proven, factor, mode) -> None:
         proven(op("Upsample", "x", mode=mode, scales=[1.0, 1.0, factor, factor]), x, opset=7)
 
 
-def test_resize_that_cannot_be(proven) -> None:
-    scales = {"s": np.asarray([1, 1, 2, 2], np.float32)}
-    with pytest.raises(UserError, match="mode cubic"):
-        proven(op("Resize", "x _ s", mode="cubic"), X, scales)
+WEIGHTED = [
+    {"mode": "cubic", "coordinate_transformation_mode": "half_pixel"},
+    {"mode": "cubic", "coordinate_transformation_mode": "align_corners", "cubic_coeff_a": -0.5},
+    {"mode": "cubic", "coordinate_transformation_mode": "pytorch_half_pixel", "exclude_outside": 1},
+    {"mode": "linear", "antialias": 1},
+    {"mode": "cubic", "antialias": 1, "cubic_coeff_a": -0.5},
+    {"mode": "linear", "coordinate_transformation_mode": "half_pixel_symmetric"},
+]
+
+
+@pytest.mark.parametrize("attributes", WEIGHTED, ids=lambda found: "-".join(map(str, found.values())))
+def test_resize_by_matrices(proven, attributes) -> None:
+    for inputs, numbers in (
+        ("x _ _ s", ints(1, 4, 13, 4)),
+        ("x _ s", np.asarray([1, 1, 2, 1], np.float32)),
+        ("x _ s", np.asarray([1, 1, 0.5, 0.7], np.float32)),
+    ):
+        result = proven(op("Resize", inputs, **attributes), ["N", 4, 6, 7], {"s": numbers}, opset=19)
+        assert result.graph.coverage().layers_percent == 100 and "resize" not in kinds(result)
+
+
+def test_resize_by_matrices_of_some_axes(proven) -> None:
+    node = op("Resize", "x _ _ s", mode="cubic", axes=[2, 3])
+    proven(node, X, {"s": ints(12, 21)}, opset=18)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "found"),
+    [
+        ({"keep_aspect_ratio_policy": "not_larger"}, "mode nearest, policy not_larger"),
+        ({"coordinate_transformation_mode": "tf_crop_and_resize"}, "here tf_crop_and_resize"),
+        ({"coordinate_transformation_mode": "half_pixel_symmetric"}, "here half_pixel_symmetric"),
+    ],
+)
+def test_resize_that_cannot_be(proven, attributes, found) -> None:
+    with pytest.raises(UserError, match=found):
+        proven(op("Resize", "x _ _ s", **attributes), X, {"s": ints(1, 4, 12, 14)}, opset=19)
 
 
 @pytest.mark.parametrize(("axis", "opset"), [(1, 11), (2, 11), (3, 11), (1, 13), (-1, 13), (2, 17)])

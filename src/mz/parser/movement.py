@@ -1,4 +1,4 @@
-"""Operators that move numbers and change none: reshapes, transposes, slices, resizes and the identities."""
+"""Operators that move numbers and change none: reshapes, transposes, slices and the identities."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mz.graph import Reshape, Resize, Slice, Transpose
+from mz.graph import Reshape, Slice, Transpose
 from mz.parser.draft import Draft
 from mz.parser.node import (
     ON_MAP,
@@ -21,7 +21,6 @@ from mz.parser.node import (
 )
 
 FLOAT, DOUBLE = 1, 11  # of onnx.TensorProto
-COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
 
 
 def to_float(node: Node) -> str | None:
@@ -53,36 +52,6 @@ def steps_forward(node: Node) -> str | None:
     """Steps are positive and something is left."""
     found = [(start, stop, step) for start, stop, step in _ranges(node) if step < 1 or stop <= start]
     return f"start, stop, step {found[0]}" if found else None
-
-
-def resize_rows_and_columns(node: Node) -> str | None:
-    """Only height and width are resized."""
-    _, shape = _resized(node)
-    return (
-        None if shape[:2] == node.x.shape[:2] and min(shape) > 0 else f"{list(node.x.shape)} to {list(shape)}"
-    )
-
-
-def resize_mode(node: Node) -> str | None:
-    """The mode is nearest or linear, without antialiasing, exclude_outside or an aspect-ratio policy."""
-    mode = node.attribute("mode", "nearest")
-    extras = ("antialias", "exclude_outside")
-    policy = node.attribute("keep_aspect_ratio_policy", "stretch")
-    plain = not any(node.attribute(name, 0) for name in extras) and policy == "stretch"
-    return None if mode in ("nearest", "linear") and plain else f"mode {mode}"
-
-
-def resize_coordinates(node: Node) -> str | None:
-    """Coordinates are half_pixel, pytorch_half_pixel, asymmetric or align_corners."""
-    found = _coordinates(node)
-    return None if found in COORDINATES else found
-
-
-def one_direction(node: Node) -> str | None:
-    """A nearest resize before opset 11 does not enlarge one axis and shrink the other."""
-    rows, columns = _resized(node)[0]
-    mixed = node.opset < 11 and node.attribute("mode", "nearest") == "nearest" and (rows < 1) != (columns < 1)
-    return f"scales {rows}, {columns}" if mixed and 1 not in (rows, columns) else None
 
 
 def identity(node: Node, draft: Draft) -> Value:
@@ -216,49 +185,6 @@ def split(node: Node, draft: Draft) -> list[Value]:
     return values
 
 
-def resize(node: Node, draft: Draft) -> Value:
-    """Height and width resampled, nearest or bilinear."""
-    scales, shape = _resized(node)
-    linear = node.attribute("mode", "nearest") == "linear"
-    # Before opset 11 nearest means downwards when enlarging and upwards when shrinking.
-    older = "ceil" if min(scales) < 1 else "floor"
-    nearest = node.attribute("nearest_mode", "round_prefer_floor") if node.opset >= 11 else older
-    layer = draft.emit(
-        Resize,
-        [draft.view(node.x, 0, node.name)],
-        shape[1:],
-        [node.name],
-        mode="bilinear" if linear else "nearest",
-        scales=scales,
-        coordinates=_coordinates(node),
-        nearest_mode="round_prefer_floor" if linear else nearest,
-    )
-    return Value(layer, shape)
-
-
-def _coordinates(node: Node) -> str:
-    default = "half_pixel" if node.opset >= 11 else "asymmetric"
-    return str(node.attribute("coordinate_transformation_mode", default))
-
-
-def _resized(node: Node) -> tuple[tuple[float, float], tuple[int, ...]]:
-    """Scales of rows and columns, and the ONNX shape of the result."""
-    shape = node.x.shape
-    axes = [node.axis(axis) for axis in node.attribute("axes", range(4))]
-    modern = node.op_type == "Resize" and node.opset >= 11
-    given = node.setting("scales", 2 if modern else 1)
-    sizes = node.setting("sizes", 3) if modern else None
-    target, scales = list(shape), [1.0] * 4
-    for i, axis in enumerate(axes):
-        if sizes:
-            target[axis] = int(sizes[i])
-            scales[axis] = target[axis] / shape[axis]
-        else:
-            scales[axis] = float(given[i])
-            target[axis] = math.floor(float(np.float32(shape[axis]) * np.float32(given[i])))
-    return (scales[2], scales[3]), tuple(target)
-
-
 def _ranges(node: Node) -> list[tuple[int, int, int]]:
     """(start, stop, step) of a Slice node along each ONNX axis, within bounds."""
     shape = node.x.shape
@@ -273,11 +199,6 @@ def _ranges(node: Node) -> list[tuple[int, int, int]]:
 
 
 _RESHAPE = Rule(reshape, (*ON_TENSOR, constant_settings, same_size))
-_RESIZE = Rule(
-    resize,
-    (*ON_MAP, constant_settings, resize_mode, resize_coordinates, resize_rows_and_columns, one_direction),
-)
-
 RULES = {
     "Identity": Rule(identity, ON_TENSOR),
     "Dropout": Rule(identity, (*ON_TENSOR, first_output_only)),
@@ -291,6 +212,4 @@ RULES = {
     "SpaceToDepth": Rule(space_to_depth, (*ON_MAP, blocks_divide)),
     "Slice": Rule(slice_, (*ON_TENSOR, constant_settings, batch_kept, steps_forward)),
     "Split": Rule(split, (*ON_TENSOR, constant_settings, batch_kept)),
-    "Resize": _RESIZE,
-    "Upsample": _RESIZE,
 }

@@ -19,6 +19,7 @@ from mz.parser import (
     pads,
     pooling,
     reductions,
+    resizing,
     softmax,
 )
 from mz.parser.node import Rule, message
@@ -38,6 +39,7 @@ RULES: dict[str, Rule] = {
     **movement.RULES,
     **gathers.RULES,
     **pads.RULES,
+    **resizing.RULES,
 }
 """By ONNX operator type. Shape, and operators over constants alone, are worked out and need no rule."""
 
