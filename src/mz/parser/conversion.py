@@ -14,7 +14,7 @@ import numpy as np
 
 from mz.errors import UserError
 from mz.graph import Activation, Input, Reshape
-from mz.parser import one_dimension
+from mz.parser import one_dimension, windows
 from mz.parser.constants import evaluate, initializers, shape_of
 from mz.parser.decomposed import Region, regions
 from mz.parser.draft import Draft
@@ -197,14 +197,14 @@ def _apply_rules(node: Node, draft: Draft, op_type: str) -> tuple[list[Value], s
         if rule is None:
             reason = reason or absent
             continue
-        lifted = one_dimension.lift(node) or node
         try:
+            lifted, lowered = one_dimension.lift(node, draft) or windows.lift(node, draft) or (node, None)
             found = rule.violation(lifted)
             if found is None:
                 made = rule.convert(lifted, draft)
                 values = [made] if isinstance(made, Value) else list(made)
-                if lifted is not node:
-                    values = [one_dimension.drop(value, draft, node.name) for value in values]
+                if lowered is not None:
+                    values = [lowered(value) for value in values]
                 _explain_host(draft, first, node, reason or f"{node.op_type} runs in float")
                 return values, None
         except (ValueError, IndexError, TypeError, KeyError) as error:

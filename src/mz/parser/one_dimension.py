@@ -6,6 +6,7 @@ The node's attributes and kernel get an axis of size 1, its own rule does the re
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -20,8 +21,10 @@ _PER_AXIS = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 
 """What the added axis has in each attribute that holds a number an axis."""
 
 
-def lift(node: Node) -> Node | None:
-    """The node over maps that does the same; None where the node is not over one axis."""
+def lift(node: Node, draft: Draft) -> tuple[Node, Callable[[Value], Value]] | None:
+    """The node over maps that does the same, and how its result loses the axis again; None where the node is not over
+    one axis.
+    """
     x = node.operand(0)
     if node.op_type not in OPERATORS or not isinstance(x, Value) or len(x.shape) != 3 or x.shape[0] != 1:
         return None
@@ -37,10 +40,9 @@ def lift(node: Node) -> Node | None:
     kernel = node.operand(1)
     if isinstance(kernel, np.ndarray) and kernel.ndim == 3:
         inputs = (inputs[0], kernel[:, :, None], *node.inputs[2:])
-    return dataclasses.replace(node, attributes=attributes, inputs=inputs)
 
+    def drop(value: Value) -> Value:
+        batch, channels, _, length = value.shape
+        return reshape_to(value, (batch, channels, length), draft, node.name)
 
-def drop(value: Value, draft: Draft, origin: str) -> Value:
-    """The value without the axis that `lift` added."""
-    batch, channels, _, length = value.shape
-    return reshape_to(value, (batch, channels, length), draft, origin)
+    return dataclasses.replace(node, attributes=attributes, inputs=inputs), drop
