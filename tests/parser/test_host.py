@@ -67,12 +67,6 @@ def test_indices_of_the_largest(proven) -> None:
         assert kinds(proven(nodes, X)) == ["host_op"]
 
 
-def test_a_product_with_a_stack_of_constants(proven) -> None:
-    result = proven(op("MatMul", "x w"), X, {"w": weights(4, 7, 3)})
-    assert [layer.constants for layer in of_kind(result, "host_op")] == [((1, (4, 7, 3)),)]
-    assert result.graph.coverage().macs == 4 * 6 * 3 * 7
-
-
 @pytest.mark.parametrize("axis", [1, 2, -1])
 @pytest.mark.parametrize("indices", [ints(2, 0, 0), ints(2, 0), np.asarray([[0, 2], [1, 1]])])
 def test_gather_in_any_order(proven, axis, indices) -> None:

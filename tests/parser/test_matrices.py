@@ -58,6 +58,22 @@ def test_behind_the_host_a_product_stays_as_it_is(proven) -> None:
     assert all(layer.host for layer in of_kind(result, "matmul"))
 
 
+@pytest.mark.parametrize("stack", [(4,), (1, 4), (6, 1), (4, 6)])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_stack_of_constant_matrices_is_a_grouped_convolution(proven, stack, first) -> None:
+    shape = [1, 4, 6, 5, 7] if stack == (4, 6) else [1, 6, 4, 5, 7]
+    constant = weights(*stack, 3, 5) if first else weights(*stack, 7, 3)
+    result = proven(op("MatMul", "w x" if first else "x w"), shape, {"w": constant})
+    assert kinds(result).count("conv") == 1 and result.graph.coverage().layers_percent == 100
+    assert result.graph.coverage().macs == 24 * 5 * 7 * 3
+
+
+def test_a_stack_that_enlarges_is_the_hosts(proven) -> None:
+    result = proven(op("MatMul", "x w"), [1, 1, 5, 7], {"w": weights(4, 7, 3)})
+    assert kinds(result) == ["host_op"]
+    assert "one matrix for each place of axes of the other input" in next(iter(result.host_reasons.values()))
+
+
 @pytest.mark.parametrize("where", ["before", "second", "behind"])
 def test_a_factor_goes_into_the_product(proven, where) -> None:
     nodes = {

@@ -1,13 +1,19 @@
-"""MatMul: with a constant matrix a fully connected layer, of two tensors a product of matrices."""
+"""MatMul: with a constant matrix a fully connected layer, with a stack of them a grouped convolution, of two tensors a
+product of matrices.
+"""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
 from mz.graph import MatMul, Mul, Transpose
+from mz.parser.convolution import RULES as WEIGHTED
 from mz.parser.convolution import dense
 from mz.parser.draft import Draft
 from mz.parser.elementwise import aligned
+from mz.parser.movement import reshape_to, transpose
 from mz.parser.node import Node, Rule, Value, without_axis
 
 
@@ -19,10 +25,12 @@ def two_axes_each(node: Node) -> str | None:
 
 
 def constant_matrix(node: Node) -> str | None:
-    """A constant among the inputs is a matrix."""
-    for operand in node.inputs:
-        if isinstance(operand, np.ndarray) and operand.size != operand.shape[-2] * operand.shape[-1]:
-            return f"a constant of shape {list(operand.shape)}"
+    """A constant among the inputs is a matrix, or a stack with one matrix for each place of axes of the other input."""
+    for constant, other in (node.inputs, node.inputs[::-1]):
+        if isinstance(constant, np.ndarray) and other is not None:
+            sizes = zip(constant.shape[-3::-1], (*other.shape[-3::-1], *[1] * constant.ndim), strict=False)
+            if any(size not in (1, other_size) for size, other_size in sizes):
+                return f"a constant of shape {list(constant.shape)}"
     return None
 
 
@@ -40,15 +48,39 @@ def multiplied_axes_are_data(node: Node) -> str | None:
 
 def matmul(node: Node, draft: Draft) -> Value:
     """Fully connected layer over the last axis, or over the last but one if the first input is the constant matrix; of
-    two tensors, a product of matrices.
+    a stack of constant matrices, a grouped 1x1 convolution; of two tensors, a product of matrices.
     """
     left, right = node.inputs
     if isinstance(right, np.ndarray):
-        return _without_bias(node, draft, node.x, right.reshape(right.shape[-2:]).T)
+        return _times(node, draft, node.x, right)
     if isinstance(left, np.ndarray):
         columns = _turned(node, draft, node.value(1))
-        return _turned(node, draft, _without_bias(node, draft, columns, left.reshape(left.shape[-2:])))
+        return _turned(node, draft, _times(node, draft, columns, left.swapaxes(-1, -2)))
     return _product(node, draft, node.value(0), node.value(1))
+
+
+def _times(node: Node, draft: Draft, x: Value, constant: np.ndarray) -> Value:
+    """The value times a matrix, or a stack of them."""
+    inner = constant.shape[-2:]
+    if constant.size == math.prod(inner):
+        kernel = constant.reshape(inner).T
+        return dense(node, draft, x, kernel, np.zeros(len(kernel)))
+    rank = len(x.shape)
+    stack = (1,) * (rank - constant.ndim) + constant.shape[-rank:-2]
+    grouped = [axis for axis, size in enumerate(stack) if size > 1]
+    rest = [axis for axis in range(rank - 1) if axis not in grouped]
+    order = [*grouped, rank - 1, *rest]
+    groups = math.prod(stack)
+    beside = transpose(Node("Transpose", node.name, node.opset, {"perm": order}, (x,), ("y",)), draft)
+    pixels = math.prod(x.shape[axis] for axis in rest)
+    rows = reshape_to(beside, (1, groups * inner[0], pixels, 1), draft, node.name)
+    kernel = constant.reshape(groups, *inner).swapaxes(1, 2).reshape(-1, inner[0], 1, 1)
+    layer = Node("Conv", node.name, node.opset, {"group": groups}, (rows, kernel), ("y",))
+    found = WEIGHTED["Conv"].apply(layer, draft)
+    sizes = [x.shape[axis] for axis in grouped] + [inner[1]] + [x.shape[axis] for axis in rest]
+    apart = reshape_to(found, sizes, draft, node.name)
+    back = [order.index(axis) for axis in range(rank)]
+    return transpose(Node("Transpose", node.name, node.opset, {"perm": back}, (apart,), ("y",)), draft)
 
 
 def _product(node: Node, draft: Draft, left: Value, right: Value) -> Value:
@@ -90,10 +122,6 @@ def _softmax(node: Node, draft: Draft, name: str) -> tuple[str, str] | None:
         for part in found
     )
     return raised, share
-
-
-def _without_bias(node: Node, draft: Draft, x: Value, kernel: np.ndarray) -> Value:
-    return dense(node, draft, x, kernel, np.zeros(len(kernel)))
 
 
 def _turned(node: Node, draft: Draft, x: Value) -> Value:
