@@ -69,6 +69,14 @@ def test_global_pools(proven) -> None:
         assert kinds(proven(op("ReduceMax", "x", axes=axes), X)) == ["maxpool"]
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+@pytest.mark.parametrize("axes", [[1], [-3], [1, 3], [1, 2, 3]])
+def test_maxima_over_channels(proven, axes, kept) -> None:
+    """As spatial attention (CBAM) takes them."""
+    result = proven(op("ReduceMax", "x", axes=axes, keepdims=kept), X)
+    assert set(kinds(result)) == {"maxpool", "reshape"}
+
+
 @pytest.mark.parametrize("operator", ["Add", "Sub", "Mul"])
 @pytest.mark.parametrize("other", [X, ["N", 4, 1, 1], ["N", 1, 6, 7]])
 def test_elementwise(proven, operator, other) -> None:

@@ -63,8 +63,8 @@ def _times(node: Node, draft: Draft, x: Value, constant: np.ndarray) -> Value:
     """The value times a matrix, or a stack of them."""
     inner = constant.shape[-2:]
     if constant.size == math.prod(inner):
-        kernel = constant.reshape(inner).T
-        return dense(node, draft, x, kernel, np.zeros(len(kernel)))
+        matrix = constant.reshape(inner).T
+        return dense(node, draft, x, matrix, np.zeros(len(matrix)))
     rank = len(x.shape)
     stack = (1,) * (rank - constant.ndim) + constant.shape[-rank:-2]
     grouped = [axis for axis, size in enumerate(stack) if size > 1]

@@ -23,7 +23,7 @@ from mz.graph import (
 )
 from mz.parser.activations import activation
 from mz.parser.draft import Affine, Draft
-from mz.parser.node import ON_TENSOR, Node, Rule, Value, always, constant_settings, on_map, without_axis
+from mz.parser.node import ON_TENSOR, Node, Rule, Value, always, constant_settings, without_axis
 
 TO_FRONT, TO_BACK = (2, 0, 1), (1, 2, 0)
 """Of a map's channels, by a transpose."""
@@ -57,11 +57,6 @@ def within_image(node: Node) -> str | None:
 def over_some_axes(node: Node) -> str | None:
     """It runs over some axis."""
     return None if reduced_axes(node) else ""
-
-
-def over_height_and_width(node: Node) -> str | None:
-    """It runs over height, width or both, and the batch axis is the first."""
-    return None if _over_map(node) else f"over axes {reduced_axes(node)} of {list(node.x.shape)}"
 
 
 def _over_map(node: Node) -> bool:
@@ -166,13 +161,32 @@ def reduce_l2(node: Node, draft: Draft) -> Value:
 
 
 def reduce_max(node: Node, draft: Draft) -> Value:
-    """A maximum pool, and a reshape where the axes are dropped."""
-    axes, shape = reduced_axes(node), node.x.shape[1:]
+    """A maximum pool, over other axes than height and width one for each; reshapes around it where they are dropped."""
+    x, axes = node.x, reduced_axes(node)
+    if not _over_map(node):
+        layer = x.layer
+        for axis in axes:
+            own = axis - (x.batch_axis is not None and axis > x.batch_axis)
+            layer = maximum(draft, layer, own, [node.name])
+        return _finished(node, draft, layer, x.batch_axis)
+    shape = x.shape[1:]
     rows, columns = (size if axis in axes else 1 for axis, size in ((2, shape[1]), (3, shape[2])))
     kept = (shape[0], shape[1] // rows, shape[2] // columns)
-    source = draft.view(node.x, 0, node.name)
+    source = draft.view(x, 0, node.name)
     layer = draft.emit(MaxPool, [source], kept, [node.name], kernel_shape=(rows, columns))
     return _finished(node, draft, layer, 0)
+
+
+def maximum(draft: Draft, source: str, axis: int, names: Sequence[str]) -> str:
+    """The largest values of a layer along an axis, which stays, of size 1."""
+    shape = draft.layers[source].shape
+    kept = (*shape[:axis], 1, *shape[axis + 1 :])
+    if len(shape) == 3 and axis == 2:
+        return draft.emit(MaxPool, [source], kept, names, kernel_shape=(1, shape[2]))
+    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    place = draft.reshaped(source, (outer, shape[axis], inner), names)
+    found = draft.emit(MaxPool, [place], (outer, 1, inner), names, kernel_shape=(shape[axis], 1))
+    return draft.reshaped(found, kept, names)
 
 
 def _reduced(node: Node, draft: Draft, source: str, *, total: bool = False) -> Value:
@@ -197,5 +211,5 @@ RULES = {
     "ReduceSum": Rule(reduce_sum, _WITHIN_IMAGE, written_out=always),
     "ReduceSumSquare": Rule(reduce_sum_square, (*_WITHIN_IMAGE, over_some_axes), written_out=always),
     "ReduceL2": Rule(reduce_l2, (*_WITHIN_IMAGE, over_some_axes), written_out=always),
-    "ReduceMax": Rule(reduce_max, (*ON_TENSOR, constant_settings, over_height_and_width, on_map)),
+    "ReduceMax": Rule(reduce_max, (*_WITHIN_IMAGE, over_some_axes)),
 }

@@ -6,11 +6,11 @@ import math
 from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
-from mz.graph import Activation, MaxPool, Mul, Reshape, Softmax, Sub
+from mz.graph import Activation, Mul, Reshape, Softmax, Sub
 from mz.parser.draft import Draft
 from mz.parser.node import ON_TENSOR, Node, Rule, Value
 from mz.parser.onnx_file import reads
-from mz.parser.reductions import mean
+from mz.parser.reductions import maximum, mean
 
 if TYPE_CHECKING:
     import onnx
@@ -79,7 +79,7 @@ def _along(node: Node, draft: Draft, source: str, axis: int) -> str:
     shape, origin = draft.layers[source].shape, [node.name]
     if not node.weighs or draft.layers[source].host:
         return draft.emit(Softmax, [source], shape, origin, axis=axis)
-    below = draft.emit(Sub, [source, _maximum(draft, source, axis, origin)], shape, origin)
+    below = draft.emit(Sub, [source, maximum(draft, source, axis, origin)], shape, origin)
     raised = draft.emit(Activation, [below], shape, origin, function="exp")
     total = mean(draft, raised, (axis,), origin, total=True)
     kept = draft.layers[total].shape
@@ -87,18 +87,6 @@ def _along(node: Node, draft: Draft, source: str, axis: int) -> str:
     layer = draft.emit(Mul, [raised, share], shape, origin)
     draft.softmaxes[layer] = (raised, share)
     return layer
-
-
-def _maximum(draft: Draft, source: str, axis: int, names: Sequence[str]) -> str:
-    """The largest values of a layer along an axis, which stays, of size 1."""
-    shape = draft.layers[source].shape
-    kept = (*shape[:axis], 1, *shape[axis + 1 :])
-    if len(shape) == 3 and axis == 2:
-        return draft.emit(MaxPool, [source], kept, names, kernel_shape=(1, shape[2]))
-    outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-    place = draft.reshaped(source, (outer, shape[axis], inner), names)
-    found = draft.emit(MaxPool, [place], (outer, 1, inner), names, kernel_shape=(shape[axis], 1))
-    return draft.reshaped(found, kept, names)
 
 
 def _axes(node: Node) -> list[int]:
