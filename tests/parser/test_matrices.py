@@ -115,6 +115,17 @@ def attention(axis: int = -1) -> list:
     ]
 
 
+def test_attention_that_is_mixed_and_divided_again(proven) -> None:
+    """As ConViT weighs its softmax against constants of places."""
+    mixed = [
+        *(op("Mul", "p g", "m2"), op("Add", "m2 c", "a"), op("ReduceSum", "a last", "n")),
+        *(op("Div", "a n", "d"), op("MatMul", "d v")),
+    ]
+    constants = {"f": 0.4, "g": 0.7, "c": np.abs(weights(4, 7, 7)), "last": ints(-1)}
+    result = proven([*attention(), *mixed], {"x": X, "z": X}, constants)
+    assert not any(layer.host for layer in result.graph.layers)
+
+
 def test_attention_is_divided_behind_its_product(proven) -> None:
     result = proven([*attention(), op("MatMul", "p v")], {"x": X, "z": X}, {"f": 1 / math.sqrt(6)})
     assert not any(layer.host for layer in result.graph.layers)

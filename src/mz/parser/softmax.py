@@ -23,7 +23,7 @@ _MOVES = frozenset(
         *("Squeeze", "Transpose", "Unsqueeze"),
     )
 )
-_MIXES = _MOVES | frozenset(("Add", "BatchNormalization", "Conv", "Einsum", "Gemm", "MatMul"))
+_MIXES = _MOVES | frozenset(("Add", "BatchNormalization", "Conv", "Div", "Einsum", "Gemm", "MatMul", "Mul"))
 
 
 def factors(nodes: Sequence[onnx.NodeProto], constants: Container[str]) -> set[str]:
