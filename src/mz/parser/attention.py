@@ -8,7 +8,7 @@ import numpy as np
 
 from mz.parser import elementwise, matrices, softmax
 from mz.parser.draft import Draft
-from mz.parser.movement import reshape_to, transpose
+from mz.parser.movement import permuted, reshape_to
 from mz.parser.node import Node, Operand, Rule, Value, first_output_only
 
 PARTS = {**elementwise.RULES, **matrices.RULES, **softmax.RULES}
@@ -62,7 +62,7 @@ def attention(node: Node, draft: Draft) -> Value:
     scale = np.float32(node.attribute("scale") or 1 / math.sqrt(width))
     if heads != shared:
         queries = reshape_to(queries, (batch, shared, heads // shared * rows, width), draft, node.name)
-    scores = _apply(node, draft, "MatMul", queries, _turned(node, draft, keys, (0, 1, 3, 2)))
+    scores = _apply(node, draft, "MatMul", queries, permuted(keys, (0, 1, 3, 2), draft, node.name))
     scores = _apply(node, draft, "Mul", scores, scale.reshape(1))
     mask = node.operand(3)
     if isinstance(mask, np.ndarray) and heads != shared:
@@ -73,7 +73,7 @@ def attention(node: Node, draft: Draft) -> Value:
     found = reshape_to(found, (batch, heads, rows, values.shape[-1]), draft, node.name)
     if not flat:
         return found
-    beside = _turned(node, draft, found, (0, 2, 1, 3))
+    beside = permuted(found, (0, 2, 1, 3), draft, node.name)
     return reshape_to(beside, (batch, rows, heads * values.shape[-1]), draft, node.name)
 
 
@@ -88,13 +88,8 @@ def _heads(node: Node) -> tuple[int, int]:
 def _apart(node: Node, draft: Draft, x: Value, heads: int) -> Value:
     """[batch, rows, heads * width] -> [batch, heads, rows, width]."""
     batch, rows, width = x.shape
-    return _turned(
-        node, draft, reshape_to(x, (batch, rows, heads, width // heads), draft, node.name), (0, 2, 1, 3)
-    )
-
-
-def _turned(node: Node, draft: Draft, x: Value, order: tuple[int, ...]) -> Value:
-    return transpose(Node("Transpose", node.name, node.opset, {"perm": list(order)}, (x,), ("y",)), draft)
+    apart = reshape_to(x, (batch, rows, heads, width // heads), draft, node.name)
+    return permuted(apart, (0, 2, 1, 3), draft, node.name)
 
 
 def _apply(node: Node, draft: Draft, op_type: str, *inputs: Operand, **attributes: int) -> Value:

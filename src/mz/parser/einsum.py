@@ -9,7 +9,7 @@ import numpy as np
 
 from mz.parser.draft import Draft
 from mz.parser.matrices import RULES as MATRICES
-from mz.parser.movement import reshape_to, transpose
+from mz.parser.movement import permuted, reshape_to
 from mz.parser.node import Node, Operand, Rule, Value
 
 
@@ -51,7 +51,7 @@ def einsum(node: Node, draft: Draft) -> Value:
     made = MATRICES["MatMul"].apply(product, draft)
     found_order = [*shared, *rows, *columns]
     apart = reshape_to(made, [sizes[letter] for letter in found_order], draft, node.name)
-    return _turned(node, draft, apart, [found_order.index(letter) for letter in out])
+    return permuted(apart, [found_order.index(letter) for letter in out], draft, node.name)
 
 
 def _terms(node: Node) -> tuple[str, str, str]:
@@ -83,11 +83,7 @@ def _arranged(node: Node, draft: Draft, operand: Operand, order: list[int], shap
     if isinstance(operand, np.ndarray):
         return operand.transpose(order).reshape(shape)
     assert operand is not None
-    return reshape_to(_turned(node, draft, operand, order), shape, draft, node.name)
-
-
-def _turned(node: Node, draft: Draft, value: Value, order: list[int]) -> Value:
-    return transpose(Node("Transpose", node.name, node.opset, {"perm": order}, (value,), ("y",)), draft)
+    return reshape_to(permuted(operand, order, draft, node.name), shape, draft, node.name)
 
 
 RULES = {"Einsum": Rule(einsum, (two_operands, a_product_of_matrices))}

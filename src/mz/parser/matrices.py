@@ -13,7 +13,7 @@ from mz.parser.convolution import RULES as WEIGHTED
 from mz.parser.convolution import dense
 from mz.parser.draft import Draft
 from mz.parser.elementwise import aligned
-from mz.parser.movement import reshape_to, transpose
+from mz.parser.movement import permuted, reshape_to
 from mz.parser.node import Node, Rule, Value, without_axis
 
 
@@ -71,7 +71,7 @@ def _times(node: Node, draft: Draft, x: Value, constant: np.ndarray) -> Value:
     rest = [axis for axis in range(rank - 1) if axis not in grouped]
     order = [*grouped, rank - 1, *rest]
     groups = math.prod(stack)
-    beside = transpose(Node("Transpose", node.name, node.opset, {"perm": order}, (x,), ("y",)), draft)
+    beside = permuted(x, order, draft, node.name)
     pixels = math.prod(x.shape[axis] for axis in rest)
     rows = reshape_to(beside, (1, groups * inner[0], pixels, 1), draft, node.name)
     kernel = constant.reshape(groups, *inner).swapaxes(1, 2).reshape(-1, inner[0], 1, 1)
@@ -80,7 +80,7 @@ def _times(node: Node, draft: Draft, x: Value, constant: np.ndarray) -> Value:
     sizes = [x.shape[axis] for axis in grouped] + [inner[1]] + [x.shape[axis] for axis in rest]
     apart = reshape_to(found, sizes, draft, node.name)
     back = [order.index(axis) for axis in range(rank)]
-    return transpose(Node("Transpose", node.name, node.opset, {"perm": back}, (apart,), ("y",)), draft)
+    return permuted(apart, back, draft, node.name)
 
 
 def _product(node: Node, draft: Draft, left: Value, right: Value) -> Value:
@@ -125,11 +125,9 @@ def _softmax(node: Node, draft: Draft, name: str) -> tuple[str, str] | None:
 
 
 def _turned(node: Node, draft: Draft, x: Value) -> Value:
-    """The matrices of the last two axes transposed, neither of which is the batch axis."""
-    shape, rank = x.layer_shape, len(x.layer_shape)
-    order = (*range(rank - 2), rank - 1, rank - 2)
-    turned = draft.emit(Transpose, [x.layer], [shape[axis] for axis in order], [node.name], permutation=order)
-    return Value(turned, (*x.shape[:-2], x.shape[-1], x.shape[-2]), x.batch_axis)
+    """The matrices of the last two axes transposed."""
+    rank = len(x.shape)
+    return permuted(x, (*range(rank - 2), rank - 1, rank - 2), draft, node.name)
 
 
 def _constant_first(node: Node) -> bool:

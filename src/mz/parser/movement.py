@@ -99,17 +99,20 @@ def reshaped(node: Node) -> list[int]:
 
 def transpose(node: Node, draft: Draft) -> Value:
     """Axes permuted; the batch axis moves along."""
-    x = node.x
-    permutation = node.attribute("perm", list(range(len(x.shape)))[::-1])
-    shape = tuple(x.shape[axis] for axis in permutation)
-    kept = [axis for axis in permutation if axis != x.batch_axis]
-    batch_axis = None if x.batch_axis is None else permutation.index(x.batch_axis)
-    order = tuple(axis - (x.batch_axis is not None and axis > x.batch_axis) for axis in kept)
+    order = node.attribute("perm", range(len(node.x.shape))[::-1])
+    return permuted(node.x, order, draft, node.name)
+
+
+def permuted(x: Value, order: Sequence[int], draft: Draft, origin: str) -> Value:
+    """The value with its ONNX axes in this order."""
+    shape = tuple(x.shape[axis] for axis in order)
+    batch_axis = None if x.batch_axis is None else list(order).index(x.batch_axis)
+    own = tuple(
+        axis - (x.batch_axis is not None and axis > x.batch_axis) for axis in order if axis != x.batch_axis
+    )
     layer = x.layer
-    if order != tuple(range(len(order))):
-        layer = draft.emit(
-            Transpose, [layer], without_axis(shape, batch_axis), [node.name], permutation=order
-        )
+    if own != tuple(range(len(own))):
+        layer = draft.emit(Transpose, [layer], without_axis(shape, batch_axis), [origin], permutation=own)
     return Value(layer, shape, batch_axis)
 
 

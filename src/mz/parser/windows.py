@@ -13,11 +13,13 @@ import numpy as np
 
 from mz.parser.draft import Draft
 from mz.parser.geometry import extent, pair, window
-from mz.parser.movement import cut, reshape_to, transpose
+from mz.parser.movement import cut, permuted, reshape_to
 from mz.parser.node import Node, Value
 from mz.parser.pads import zeros_around
 
 POOLS = frozenset(("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"))
+SWAPPED = (1, 0, 2, 3)
+"""Maps and channels, each in the other's place."""
 
 
 def lift(node: Node, draft: Draft) -> tuple[Node, Callable[[Value], Value]] | None:
@@ -50,7 +52,7 @@ def _rows(
     placed = window(node, (rows, columns), kernel)
     (above, left, below, right), stride = placed.pads, placed.strides[0]
     pitch = -(-(rows + above + below) // stride) * stride
-    turned = draft.view(_swapped(node, draft, x), None, node.name)
+    turned = draft.view(permuted(x, SWAPPED, draft, node.name), None, node.name)
     padded = zeros_around(draft, turned, 2, (above, pitch - rows - above), node.name)
     tall = reshape_to(
         Value(padded, (channels, maps, pitch, columns), None),
@@ -68,15 +70,10 @@ def _rows(
         ranges = [(0, size, 1) for size in shape]
         ranges[2] = (0, placed.out[0], 1)
         found = cut(reshape_to(value, shape, draft, node.name), ranges, draft, node.name)
-        return _swapped(node, draft, found)
+        return permuted(found, SWAPPED, draft, node.name)
 
     return dataclasses.replace(_reading(node, tall), attributes=attributes), apart
 
 
 def _reading(node: Node, x: Value) -> Node:
     return dataclasses.replace(node, inputs=(x, *node.inputs[1:]))
-
-
-def _swapped(node: Node, draft: Draft, x: Value) -> Value:
-    """The two foremost axes changed for each other."""
-    return transpose(Node("Transpose", node.name, node.opset, {"perm": [1, 0, 2, 3]}, (x,), ("y",)), draft)
