@@ -13,7 +13,7 @@ from mz.graph import Concat, Resize, Shape
 from mz.parser.draft import Affine, Draft
 from mz.parser.elementwise import aligned
 from mz.parser.movement import reshape_to
-from mz.parser.node import ON_TENSOR, Node, Rule, Value, always, constant_settings, without_axis
+from mz.parser.node import ON_TENSOR, Node, Rule, Value, always, constant_settings, own_axis, without_axis
 from mz.parser.pads import zeros_around
 
 _MOST_COPIES = 64
@@ -40,7 +40,7 @@ def concat(node: Node, draft: Draft) -> Value:
         sum(operand.shape[i] for operand in operands) if i == axis else size
         for i, size in enumerate(values[0].shape)
     )
-    layer_axis = axis - (batch_axis is not None and batch_axis < axis)
+    layer_axis = own_axis(axis, batch_axis)
     own = without_axis(shape, batch_axis)
     pads = _pads(operands, axis)
     parts = [
@@ -114,7 +114,7 @@ def repeat(node: Node, draft: Draft) -> Value:
     shape = list(x.shape)
     for axis in grown:
         shape[axis] *= repeats[axis]
-        place = axis - (batch_axis is not None and batch_axis < axis)
+        place = own_axis(axis, batch_axis)
         layer = _along(draft, layer, place, without_axis(tuple(shape), batch_axis), node.name)
     return Value(layer, tuple(shape), batch_axis)
 

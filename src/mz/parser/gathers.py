@@ -9,7 +9,7 @@ import numpy as np
 from mz.graph import Concat
 from mz.parser.draft import Draft
 from mz.parser.movement import cut, reshape_to
-from mz.parser.node import ON_TENSOR, Node, Rule, Value, constant_settings, without_axis
+from mz.parser.node import ON_TENSOR, Node, Rule, Value, constant_settings, own_axis, without_axis
 
 _MOST_RUNS = 64
 
@@ -57,7 +57,7 @@ def places_of(x: Value, axis: int, places: np.ndarray, draft: Draft, origin: str
     if len(parts) == 1:
         return parts[0]
     shape = (*x.shape[:axis], places.size, *x.shape[axis + 1 :])
-    own = axis - (x.batch_axis is not None and x.batch_axis < axis)
+    own = own_axis(axis, x.batch_axis)
     layers = [part.layer for part in parts]
     layer = draft.emit(Concat, layers, without_axis(shape, x.batch_axis), [origin], axis=own)
     return Value(layer, shape, x.batch_axis)

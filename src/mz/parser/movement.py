@@ -17,6 +17,7 @@ from mz.parser.node import (
     Value,
     constant_settings,
     first_output_only,
+    own_axis,
     without_axis,
 )
 
@@ -107,9 +108,7 @@ def permuted(x: Value, order: Sequence[int], draft: Draft, origin: str) -> Value
     """The value with its ONNX axes in this order."""
     shape = tuple(x.shape[axis] for axis in order)
     batch_axis = None if x.batch_axis is None else list(order).index(x.batch_axis)
-    own = tuple(
-        axis - (x.batch_axis is not None and axis > x.batch_axis) for axis in order if axis != x.batch_axis
-    )
+    own = tuple(own_axis(axis, x.batch_axis) for axis in order if axis != x.batch_axis)
     layer = x.layer
     if own != tuple(range(len(own))):
         layer = draft.emit(Transpose, [layer], without_axis(shape, batch_axis), [origin], permutation=own)

@@ -140,6 +140,11 @@ def message(constraint: Constraint) -> str:
     return " ".join(constraint.__doc__.split()).rstrip(".")
 
 
+def own_axis(axis: int, batch_axis: int | None) -> int:
+    """The axis of a layer that leaves out the batch axis, of an ONNX axis that is not it."""
+    return axis - (batch_axis is not None and batch_axis < axis)
+
+
 def without_axis(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
     return shape if axis is None else shape[:axis] + shape[axis + 1 :]
 

@@ -23,7 +23,7 @@ from mz.graph import (
 )
 from mz.parser.activations import activation
 from mz.parser.draft import Affine, Draft
-from mz.parser.node import ON_TENSOR, Node, Rule, Value, always, constant_settings, without_axis
+from mz.parser.node import ON_TENSOR, Node, Rule, Value, always, constant_settings, own_axis, without_axis
 
 TO_FRONT, TO_BACK = (2, 0, 1), (1, 2, 0)
 """Of a map's channels, by a transpose."""
@@ -166,8 +166,7 @@ def reduce_max(node: Node, draft: Draft) -> Value:
     if not _over_map(node):
         layer = x.layer
         for axis in axes:
-            own = axis - (x.batch_axis is not None and axis > x.batch_axis)
-            layer = maximum(draft, layer, own, [node.name])
+            layer = maximum(draft, layer, own_axis(axis, x.batch_axis), [node.name])
         return _finished(node, draft, layer, x.batch_axis)
     shape = x.shape[1:]
     rows, columns = (size if axis in axes else 1 for axis, size in ((2, shape[1]), (3, shape[2])))
@@ -192,7 +191,7 @@ def maximum(draft: Draft, source: str, axis: int, names: Sequence[str]) -> str:
 def _reduced(node: Node, draft: Draft, source: str, *, total: bool = False) -> Value:
     """The mean or the sum of a layer of the shape of the node's input."""
     x, axes = node.x, reduced_axes(node)
-    own = [axis - (x.batch_axis is not None and axis > x.batch_axis) for axis in axes]
+    own = [own_axis(axis, x.batch_axis) for axis in axes]
     layer = mean(draft, source, own, [node.name], total=total) if own else source
     return _finished(node, draft, layer, x.batch_axis)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mz.graph import Activation, Mul, Reshape, Softmax, Sub
 from mz.parser.draft import Draft
-from mz.parser.node import ON_TENSOR, Node, Rule, Value
+from mz.parser.node import ON_TENSOR, Node, Rule, Value, own_axis
 from mz.parser.onnx_file import reads
 from mz.parser.reductions import maximum, mean
 
@@ -66,7 +66,7 @@ def softmax(node: Node, draft: Draft) -> Value:
     x, axes = node.x, _axes(node)
     long = [axis for axis in axes if x.shape[axis] > 1] or [axes[0]]
     if len(long) == 1:
-        axis = long[0] - (x.batch_axis is not None and x.batch_axis < long[0])
+        axis = own_axis(long[0], x.batch_axis)
         return Value(_along(node, draft, x.layer, axis), x.shape, x.batch_axis)
     head = x.layer_shape[: len(x.layer_shape) - len(axes)]
     flat = (*head, math.prod(x.shape[axis] for axis in axes))
