@@ -73,8 +73,15 @@ def test_gather_in_any_order(proven, axis, indices) -> None:
     assert {"slice", "concat"} <= set(kinds(proven(op("Gather", "x i", axis=axis), X, {"i": indices})))
 
 
+def test_gather_of_columns_of_windows(proven) -> None:
+    """As torch's unfold is exported: [place in the window, window], slices by the stride."""
+    indices = np.arange(4)[:, None] + 4 * np.arange(8)[None, :]
+    result = proven(op("Gather", "x i", axis=3), ["N", 3, 2, 32], {"i": indices})
+    assert sorted(kinds(result)) == ["concat", "reshape"] + 4 * ["slice"]
+
+
 def test_gather_of_many_pieces(proven) -> None:
-    indices = np.random.default_rng(0).permutation(100)
+    indices = np.arange(100)[::-1].copy()
     result = proven(op("Gather", "x i", axis=1), ["N", 100, 2, 2], {"i": indices})
     assert kinds(result) == ["host_op"]
     assert "at most 64 runs" in next(iter(result.host_reasons.values()))

@@ -64,11 +64,16 @@ def places_of(x: Value, axis: int, places: np.ndarray, draft: Draft, origin: str
 
 
 def _runs(places: np.ndarray) -> list[np.ndarray]:
-    """All of them where they grow by one step, else the runs of neighbours."""
-    steps = np.diff(places)
-    if len(set(steps.tolist())) < 2 and min(steps, default=1) > 0:
-        return [places] if places.size else []
-    return np.split(places, np.flatnonzero(steps != 1) + 1)
+    """Consecutive places that grow by one step, each run as long as can be."""
+    runs: list[list[int]] = []
+    for place in places.tolist():
+        run = runs[-1] if runs else []
+        step = run[1] - run[0] if len(run) > 1 else place - run[0] if run else 0
+        if step > 0 and place - run[-1] == step:
+            run.append(place)
+        else:
+            runs.append([place])
+    return [np.asarray(run) for run in runs]
 
 
 def _indices(node: Node) -> np.ndarray:
