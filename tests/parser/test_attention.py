@@ -43,6 +43,25 @@ def test_windows_in_the_place_of_the_batch(proven) -> None:
     assert not any(layer.host for layer in result.graph.layers)
 
 
+MASKS = {
+    "bool": np.tri(6, 5, dtype=np.bool_),
+    "infinite": np.where(np.tri(6, 5), weights(6, 5), -np.inf).astype(np.float32),
+    "least": np.where(np.tri(6, 5), 0, np.finfo(np.float32).min).astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("mask", [None, *MASKS])
+@pytest.mark.parametrize("causal", [0, 1])
+@pytest.mark.parametrize("shared", [4, 2])
+def test_places_left_out(proven, mask, causal, shared) -> None:
+    node = attention("q k k mask" if mask else "q k k", is_causal=causal)
+    inputs, constants = {"q": QUERIES, "k": [1, shared, 5, 8]}, {"mask": MASKS[mask]} if mask else {}
+    result = proven(node, inputs, constants, opset=23)
+    assert not any(layer.host for layer in result.graph.layers)
+    for arrays in result.params.values():
+        assert all(np.abs(array).max() <= 100 for array in arrays.values())
+
+
 def test_a_mask_that_the_network_computes(proven) -> None:
     proven(attention("q k v m"), {"q": QUERIES, "k": KEYS, "v": KEYS, "m": [1, 4, 6, 5]}, opset=23)
 
@@ -50,9 +69,7 @@ def test_a_mask_that_the_network_computes(proven) -> None:
 @pytest.mark.parametrize(
     ("inputs", "attributes", "message"),
     [
-        ("q k k", {"is_causal": 1}, r"The mask is absent or of finite numbers .* \(here is_causal\)"),
-        ("q k k mask", {}, r"The mask is absent .* \(here a mask of bool that leaves places out\)"),
-        ("q k k least", {}, r"The mask is absent .* \(here a mask of float32 that leaves places out\)"),
+        ("q k k m", {"is_causal": 1}, r"The mask is absent or a constant; .* \(here a tensor\)"),
         ("q k k", {"softcap": 2.0}, r"Scores are not bent by a softcap \(here softcap 2.0\)"),
         ("q k k _ k k", {}, r"none of them remembered from a past run \(here inputs \[0, 1, 2, 4, 5\]"),
         ("t t t", {}, r"attributes that tell the number of heads"),
@@ -60,12 +77,8 @@ def test_a_mask_that_the_network_computes(proven) -> None:
     ],
 )
 def test_others_are_refused(proven, inputs, attributes, message) -> None:
-    shapes = {"q": QUERIES, "k": KEYS, "t": [1, 6, 8]}
-    constants = {
-        "mask": np.tri(6, 5, dtype=np.bool_),
-        "least": np.where(np.tri(6, 5), 0, -np.inf).astype(np.float32),
-        "past": weights(*KEYS),
-    }
+    shapes = {"q": QUERIES, "k": KEYS, "t": [1, 6, 8], "m": [1, 4, 6, 5]}
+    constants = {"past": weights(*KEYS)}
     used = {name: shapes[name] for name in shapes if name in inputs.split()}
     with pytest.raises(UserError, match=message):
         proven(attention(inputs, **attributes), used, constants, opset=23)

@@ -115,6 +115,20 @@ def attention(axis: int = -1) -> list:
     ]
 
 
+@pytest.mark.parametrize(
+    "mask",
+    [op("Add", "s least", "m"), op("Where", "seen s lowest", "m"), op("Where", "hidden lowest s", "m")],
+)
+def test_places_that_a_mask_leaves_out_hold_one_number(proven, mask) -> None:
+    nodes = [mask if node.output[0] == "m" else node for node in attention()]
+    seen = np.tri(7, 7, dtype=np.bool_)
+    least = np.where(seen, 0, np.finfo(np.float32).min).astype(np.float32)
+    constants = {"f": 1, "seen": seen, "hidden": ~seen, "least": least, "lowest": -np.inf}
+    result = proven([*nodes, op("MatMul", "p v")], {"x": X, "z": X}, constants)
+    assert not any(layer.host for layer in result.graph.layers)
+    assert all(np.abs(array).max() <= 100 for arrays in result.params.values() for array in arrays.values())
+
+
 def test_attention_that_is_mixed_and_divided_again(proven) -> None:
     """As ConViT weighs its softmax against constants of places."""
     mixed = [

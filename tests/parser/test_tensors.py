@@ -270,9 +270,9 @@ def test_where_by_constants(proven, taken, inputs, shape) -> None:
 
 
 def test_where_with_infinities_is_the_hosts(proven) -> None:
-    nodes = [op("Where", "m k x", "z"), op("Softmax", "z", axis=-1)]
+    nodes = [op("Where", "m k x", "z"), op("ReduceMax", "z", axes=[-1])]
     result = proven(nodes, X, {"m": weights(7) > 0, "k": -np.inf})
-    assert kinds(result) == ["host_op", "softmax"]
+    assert kinds(result)[0] == "host_op"
 
 
 def grid(*axes: int) -> np.ndarray:

@@ -28,15 +28,11 @@ def heads_told(node: Node) -> str | None:
     return None if ranks in ({3}, {4}) and heads and shared and heads % shared == 0 else f"ranks {ranks}"
 
 
-def finite_mask(node: Node) -> str | None:
-    """The mask is absent or of finite numbers that are added; where heads share keys it is a constant."""
+def constant_mask(node: Node) -> str | None:
+    """The mask is absent or a constant; a tensor where heads share no keys, and it is not causal."""
     mask, (heads, shared) = node.operand(3), _heads(node)
-    if node.attribute("is_causal", 0):
-        return "is_causal"
-    if isinstance(mask, np.ndarray):
-        finite = mask.dtype.kind == "f" and np.all(np.isfinite(mask))
-        return None if finite else f"a mask of {mask.dtype} that leaves places out"
-    return "a tensor, and heads that share keys" if mask is not None and heads != shared else None
+    plain = heads == shared and not node.attribute("is_causal", 0)
+    return "a tensor" if isinstance(mask, Value) and not plain else None
 
 
 def no_softcap(node: Node) -> str | None:
@@ -64,7 +60,7 @@ def attention(node: Node, draft: Draft) -> Value:
         queries = reshape_to(queries, (batch, shared, heads // shared * rows, width), draft, node.name)
     scores = _apply(node, draft, "MatMul", queries, permuted(keys, (0, 1, 3, 2), draft, node.name))
     scores = _apply(node, draft, "Mul", scores, scale.reshape(1))
-    mask = node.operand(3)
+    mask = _mask(node, (rows, keys.shape[2]))
     if isinstance(mask, np.ndarray) and heads != shared:
         mask = np.broadcast_to(mask, (batch, heads, rows, mask.shape[-1])).reshape(scores.shape)
     if mask is not None:
@@ -85,6 +81,18 @@ def _heads(node: Node) -> tuple[int, int]:
     return node.attribute("q_num_heads", 0), node.attribute("kv_num_heads", 0)
 
 
+def _mask(node: Node, places: tuple[int, int]) -> Operand:
+    """What is added to the scores, -inf where a place is left out."""
+    mask = node.operand(3)
+    if isinstance(mask, np.ndarray) and mask.dtype == np.bool_:
+        mask = np.where(mask, np.float32(0), -np.inf)
+    if node.attribute("is_causal", 0):
+        assert not isinstance(mask, Value)
+        allowed = np.tri(*places, dtype=np.bool_)
+        mask = np.where(allowed, np.float32(0) if mask is None else mask, -np.inf)
+    return mask
+
+
 def _apart(node: Node, draft: Draft, x: Value, heads: int) -> Value:
     """[batch, rows, heads * width] -> [batch, heads, rows, width]."""
     batch, rows, width = x.shape
@@ -93,10 +101,13 @@ def _apart(node: Node, draft: Draft, x: Value, heads: int) -> Value:
 
 
 def _apply(node: Node, draft: Draft, op_type: str, *inputs: Operand, **attributes: int) -> Value:
-    part = Node(op_type, node.name, node.opset, attributes, inputs, ("y",), weighs=op_type == "Softmax")
+    weighs, scores = op_type == "Softmax", op_type == "Add"
+    part = Node(
+        op_type, node.name, node.opset, attributes, inputs, ("y",), weighs=weighs, before_softmax=scores
+    )
     return PARTS[op_type].apply(part, draft)
 
 
 RULES = {
-    "Attention": Rule(attention, (three_tensors, heads_told, finite_mask, no_softcap, first_output_only))
+    "Attention": Rule(attention, (three_tensors, heads_told, constant_mask, no_softcap, first_output_only))
 }

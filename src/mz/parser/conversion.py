@@ -22,7 +22,7 @@ from mz.parser.node import Node, Operand, Value
 from mz.parser.onnx_file import node_name, reads
 from mz.parser.rules import HOST_RULES, RULES
 from mz.parser.signs import never_negative
-from mz.parser.softmax import factors
+from mz.parser.softmax import factors, scores
 
 if TYPE_CHECKING:
     import onnx
@@ -38,6 +38,7 @@ class Conversion:
 
     tainted: tensors that depend on an unsupported node. problems: (operator, node, reason) of each such node.
     signs: by layer, whether it is known to be never negative. factors: outputs of softmaxes that weigh another tensor.
+    scores: tensors that only softmaxes read.
     """
 
     graph: onnx.GraphProto
@@ -49,6 +50,7 @@ class Conversion:
     problems: list[tuple[str, str, str]] = field(default_factory=list)
     signs: dict[str, bool] = field(default_factory=dict)
     factors: set[str] = field(default_factory=set)
+    scores: set[str] = field(default_factory=set)
 
 
 def convert(model: onnx.ModelProto, input_shapes: Shapes, source: str) -> Draft:
@@ -71,6 +73,7 @@ def convert(model: onnx.ModelProto, input_shapes: Shapes, source: str) -> Draft:
         _work_out(state, node)
     state.factors = factors(model.graph.node, state.constants)
     outputs = [info.name for info in model.graph.output]
+    state.scores = scores(model.graph.node) - set(outputs)
     found = regions(model.graph.node, state.constants, outputs)
     inside = {name for region in found.values() for name in region.interior}
     wanted = {name for node in model.graph.node for name in reads(node)} | set(outputs)
@@ -250,6 +253,7 @@ def _node(state: Conversion, proto: onnx.NodeProto, wanted: set[str]) -> Node:
             if name in state.values and never_negative(state.draft, state.values[name].layer, state.signs)
         ),
         weighs=proto.output[0] in state.factors,
+        before_softmax=proto.output[0] in state.scores,
     )
 
 

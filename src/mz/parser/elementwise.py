@@ -16,6 +16,11 @@ from mz.parser.activations import clip, reciprocal
 from mz.parser.draft import Affine, Draft
 from mz.parser.node import ON_TENSOR, Convert, Node, Rule, Value, constant_settings, without_axis
 
+_LOWEST_SCORE, _MASKED = -1e3, -100.0
+"""Below the first, a constant before a softmax leaves places out. The second does so too, and leaves a fine step to the
+scores between.
+"""
+
 
 def some_tensor(node: Node) -> str | None:
     """At least one input is a tensor, and the result is no larger than it where the others are constants."""
@@ -46,12 +51,14 @@ def bound_constant(node: Node) -> str | None:
 
 
 def constant_places(node: Node) -> str | None:
-    """The condition is a constant, and so is one of the values, finite where it is taken."""
+    """The condition is a constant, and so is one of the values, where it is taken finite, or -inf before a softmax."""
     condition, *values = (node.operand(place) for place in range(3))
     constants = [value for value in values if isinstance(value, np.ndarray)]
     if not isinstance(condition, np.ndarray) or len(constants) != 1:
         return f"{sum(isinstance(operand, Value) for operand in node.inputs)} tensors"
-    return None if np.all(np.isfinite(_taken(node))) else "infinite"
+    taken = _taken(node)
+    left_out = node.before_softmax & (taken == -np.inf)
+    return None if np.all(np.isfinite(taken) | left_out) else "infinite"
 
 
 def aligned(
@@ -102,7 +109,7 @@ def _add(node: Node, draft: Draft) -> Value:
         total = combine(node, draft, Add, total, value)
     for operand in node.inputs:
         if isinstance(operand, np.ndarray):
-            total = affine(node, draft, total, 1.0, operand)
+            total = _masked(node, draft, total, 1.0, operand)
     return total
 
 
@@ -143,7 +150,15 @@ def _where(node: Node, draft: Draft) -> Value:
     condition = node.constant(0)
     assert condition is not None
     kept = condition if place == 1 else ~condition
-    return affine(node, draft, node.value(place), kept.astype(np.float64), _taken(node))
+    return _masked(node, draft, node.value(place), kept.astype(np.float64), _taken(node))
+
+
+def _masked(node: Node, draft: Draft, value: Value, factor: np.ndarray | float, offset: np.ndarray) -> Value:
+    """As `affine`; places that a softmax is to leave out hold one number, not a sum with a very negative one."""
+    low = offset <= _LOWEST_SCORE
+    if node.before_softmax and np.any(low):
+        factor, offset = np.where(low, 0.0, factor), np.where(low, _MASKED, offset)
+    return affine(node, draft, value, factor, offset)
 
 
 def _taken(node: Node) -> np.ndarray:

@@ -45,6 +45,7 @@ class Node:
 
     outputs: those that something reads, the others ''. never_negative: inputs, by place, that are tensors without
     numbers below 0, whatever the image. weighs: whether it is a softmax whose output is a factor of a product.
+    before_softmax: whether nothing but softmaxes reads its output.
     """
 
     op_type: str
@@ -55,6 +56,7 @@ class Node:
     outputs: tuple[str, ...]
     never_negative: frozenset[int] = frozenset()
     weighs: bool = False
+    before_softmax: bool = False
 
     @property
     def x(self) -> Value:

@@ -54,6 +54,14 @@ def factors(nodes: Sequence[onnx.NodeProto], constants: Container[str]) -> set[s
     return {node.output[0] for node in nodes if node.op_type == "Softmax"} & (multiplied | chosen)
 
 
+def scores(nodes: Sequence[onnx.NodeProto]) -> set[str]:
+    """The tensors that Softmax nodes read and no others."""
+    read = {node.op_type == "Softmax": set[str]() for node in nodes}
+    for node in nodes:
+        read[node.op_type == "Softmax"].update(reads(node))
+    return read.get(True, set()) - read.get(False, set())
+
+
 def softmax_within_image(node: Node) -> str | None:
     """The softmax does not run over the batch axis."""
     return "" if node.x.batch_axis is not None and node.x.batch_axis in _axes(node) else None
