@@ -213,6 +213,38 @@ def test_transposes_meet_behind_what_works_value_by_value(proven) -> None:
     assert kinds(proven(nodes, X, constants)) == ["conv", "conv", "activation", "add", "conv"]
 
 
+def test_channels_that_stand_last_between_convolutions(proven) -> None:
+    """As Keras has them: pads, normalizations, branches side by side, slices and means work on maps [N, H, W, C]."""
+
+    def conv(source: str, kernel: str, name: str) -> list:
+        return [
+            op("Transpose", source, f"{name}0", perm=[0, 3, 1, 2]),
+            op("Conv", f"{name}0 {kernel}", f"{name}1"),
+            op("Transpose", f"{name}1", name, perm=[0, 2, 3, 1]),
+        ]
+
+    nodes = [
+        *(*conv("x", "w1", "a"), op("Mul", "a f", "b"), op("Relu", "b", "c"), op("Pad", "c p", "d")),
+        *(*conv("d", "w2", "e"), op("Slice", "c from to axes", "g"), op("Concat", "e g", "h", axis=3)),
+        *(op("ReduceMean", "h", "m", axes=[1, 2]), op("Sub", "h m", "i"), *conv("i", "w3", "y")),
+    ]
+    constants = {"w1": weights(4, 3, 1, 1), "w2": weights(5, 4, 2, 2), "w3": weights(2, 8, 3, 3)}
+    constants |= {"f": weights(4), "p": ints(0, 0, 0, 0, 0, 1, 1, 0)}
+    constants |= {"from": ints(0, 0, 1), "to": ints(6, 7, 4), "axes": ints(1, 2, 3)}
+    found = kinds(proven(nodes, ["N", 6, 7, 3], constants))
+    assert found == [
+        "transpose",
+        "conv",
+        "conv",
+        "slice",
+        "concat",
+        "global_avgpool",
+        "sub",
+        "conv",
+        "transpose",
+    ]
+
+
 def test_a_transpose_that_others_read_too_is_not_doubled(proven) -> None:
     nodes = [
         *(CONV, op("Transpose", "c", "t", perm=[0, 2, 3, 1]), op("MatMul", "t v", "d")),

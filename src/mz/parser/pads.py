@@ -9,7 +9,7 @@ import numpy as np
 from mz.graph import Conv, Pad
 from mz.parser.draft import Affine, Draft
 from mz.parser.gathers import places_of
-from mz.parser.movement import cut
+from mz.parser.movement import cut, permuted
 from mz.parser.node import ON_TENSOR, Node, Rule, Value, constant_settings, without_axis
 
 MODES = ("constant", "edge", "reflect", "wrap")
@@ -65,9 +65,14 @@ def zeros_around(draft: Draft, source: str, axis: int, pad: tuple[int, int], ori
 
 
 def _zeros(node: Node, draft: Draft, x: Value, pads: Pads) -> Value:
+    """Pads of a map's first two axes alone are those of rows and columns whose channels stand last."""
     grown = tuple(size + sum(pad) for size, pad in zip(x.shape, pads, strict=True))
     if grown == x.shape:
         return x
+    if len(x.shape) == 4 and x.shape[0] == 1 and (0, 0) not in pads[1:3] and pads[3] == (0, 0):
+        front = permuted(x, (0, 3, 1, 2), draft, node.name)
+        padded = _zeros(node, draft, front, [pads[0], (0, 0), *pads[1:3]])
+        return permuted(padded, (0, 2, 3, 1), draft, node.name)
     if len(x.shape) == 4 and x.shape[0] == 1:
         return Value(_around_map(node, draft, draft.view(x, 0, node.name), pads), grown)
     layer = x.layer

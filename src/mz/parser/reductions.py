@@ -14,11 +14,13 @@ import numpy as np
 from mz.graph import (
     Activation,
     AvgPool,
+    Concat,
     Conv,
     Elementwise,
     GlobalAvgPool,
     MaxPool,
     Mul,
+    Slice,
     Transpose,
 )
 from mz.parser.activations import activation
@@ -74,11 +76,11 @@ def mean(
     """The mean (total: the sum) of a layer over axes of its own, in order, each of which stays, of size 1."""
     shape = draft.layers[source].shape
     rest = tuple(axis for axis in range(len(shape)) if axis not in axes)
-    if rest == (0, 1) and _channels_last(draft, source):
-        front = draft.emit(Transpose, [source], (shape[2], *shape[:2]), origin, permutation=TO_FRONT)
-        found = mean(draft, front, (0,), origin, total=total)
-        return draft.emit(Transpose, [found], (*shape[:2], 1), origin, permutation=TO_BACK)
     kept = tuple(size if axis in rest else 1 for axis, size in enumerate(shape))
+    if rest in ((0, 1), (2,)) and _channels_last(draft, source):
+        front = draft.emit(Transpose, [source], (shape[2], *shape[:2]), origin, permutation=TO_FRONT)
+        found = mean(draft, front, [(axis + 1) % 3 for axis in axes], origin, total=total)
+        return draft.emit(Transpose, [found], kept, origin, permutation=TO_BACK)
     count = math.prod(shape[axis] for axis in axes)
     if rest and axes[-1] < rest[0]:
         place = shape if rest == (1, 2) else (count, math.prod(kept), 1)
@@ -109,11 +111,11 @@ def _pooled(
 
 
 def _channels_last(draft: Draft, name: str) -> bool:
-    """Whether a layer is made value by value of maps whose channels a transpose has put last."""
+    """Whether a layer is made value by value, or of parts, of maps whose channels a transpose has put last."""
     names, seen = [name], {name}
     while names:
         layer = draft.layers[names.pop()]
-        if isinstance(layer, Elementwise | Activation | Affine):
+        if isinstance(layer, Elementwise | Activation | Affine | Concat | Slice):
             names += set(layer.inputs) - seen
             seen.update(layer.inputs)
         elif not isinstance(layer, Transpose) or layer.permutation != TO_BACK:

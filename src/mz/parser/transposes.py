@@ -1,4 +1,4 @@
-"""Transposes go behind layers that work value by value, where they meet others that undo them.
+"""Transposes go behind layers that work value by value, cut or put side by side, where they meet others that undo them.
 
 A network that keeps its channels last in between (ConvNeXt's normalizations, written out) then has no transpose left.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mz.graph import Activation, Elementwise, Layer, Transpose
+from mz.graph import Activation, Concat, Elementwise, Layer, Slice, Transpose
 from mz.graph.functions import BY_CHANNEL
 from mz.parser.draft import Affine, Draft
 
@@ -18,7 +18,9 @@ _COMMON = ("name", "inputs", "shape", "origin", "host")
 
 
 def sink_transposes(draft: Draft) -> None:
-    """f(T x, T y) is T f(x, y) for layers f without axes of their own: done where fewer transposes are left."""
+    """f(T x, T y) is T f(x, y) for layers f whose axes, if they have any, are turned too. Done where fewer of them
+    are left.
+    """
     found = (layer.permutation for layer in draft.layers.values() if isinstance(layer, Transpose))
     for permutation in dict.fromkeys(found):
         for group in _groups(draft, permutation):
@@ -30,14 +32,14 @@ def sink_transposes(draft: Draft) -> None:
 
 
 def _groups(draft: Draft, permutation: tuple[int, ...]) -> list[list[str]]:
-    """Transposes of this permutation and the layers that work value by value on what they give, as far as these hang
+    """Transposes of this permutation and the layers that take what they give in any order, as far as these hang
     together; each in order.
     """
     group_of: dict[str, set[str]] = {}
     order = list(draft.in_order())
     for layer in order:
         starts = isinstance(layer, Transpose) and layer.permutation == permutation and not layer.host
-        goes_on = _by_value(layer) and layer.name not in draft.outputs
+        goes_on = _takes_any_order(layer) and layer.name not in draft.outputs
         if starts or (goes_on and all(source in group_of for source in layer.inputs)):
             joined = {layer.name}.union(*(group_of[source] for source in layer.inputs if not starts))
             group_of.update(dict.fromkeys(joined, joined))
@@ -61,9 +63,9 @@ def _saves(draft: Draft, group: Sequence[str], permutation: tuple[int, ...]) -> 
     return needed < gone
 
 
-def _by_value(layer: Layer) -> bool:
+def _takes_any_order(layer: Layer) -> bool:
     function = isinstance(layer, Activation) and layer.function not in BY_CHANNEL
-    return not layer.host and (function or isinstance(layer, Elementwise | Affine))
+    return not layer.host and (function or isinstance(layer, Elementwise | Affine | Concat | Slice))
 
 
 def _inverse(permutation: tuple[int, ...]) -> tuple[int, ...]:
@@ -78,6 +80,10 @@ def _sink(draft: Draft, layer: Layer, permutation: tuple[int, ...]) -> None:
         for field in dataclasses.fields(layer)
         if field.name not in _COMMON
     }
+    if isinstance(layer, Concat):
+        fields["axis"] = permutation[layer.axis]
+    if isinstance(layer, Slice):
+        fields |= {key: tuple(fields[key][axis] for axis in back) for key in ("starts", "stops", "steps")}
     params = draft.params.pop(layer.name, None)
     turned = params and {key: array.transpose(back) for key, array in params.items()}
     shape = tuple(layer.shape[axis] for axis in back)
