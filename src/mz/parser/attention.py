@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -101,11 +102,9 @@ def _apart(node: Node, draft: Draft, x: Value, heads: int) -> Value:
 
 
 def _apply(node: Node, draft: Draft, op_type: str, *inputs: Operand, **attributes: int) -> Value:
-    weighs, scores = op_type == "Softmax", op_type == "Add"
-    part = Node(
-        op_type, node.name, node.opset, attributes, inputs, ("y",), weighs=weighs, before_softmax=scores
-    )
-    return PARTS[op_type].apply(part, draft)
+    part = node.part(op_type, *inputs, **attributes)
+    known = dataclasses.replace(part, weighs=op_type == "Softmax", before_softmax=op_type == "Add")
+    return PARTS[op_type].apply(known, draft)
 
 
 RULES = {

@@ -47,8 +47,7 @@ def einsum(node: Node, draft: Draft) -> Value:
         order = [*shared, *parts[0], *parts[1]]
         shape = [sizes[letter] for letter in shared] + [_size(sizes, part) for part in parts]
         operands.append(_arranged(node, draft, operand, [term.index(letter) for letter in order], shape))
-    product = Node("MatMul", node.name, node.opset, {}, tuple(operands), ("y",))
-    made = MATRICES["MatMul"].apply(product, draft)
+    made = MATRICES["MatMul"].apply(node.part("MatMul", *operands), draft)
     found_order = [*shared, *rows, *columns]
     apart = reshape_to(made, [sizes[letter] for letter in found_order], draft, node.name)
     return permuted(apart, [found_order.index(letter) for letter in out], draft, node.name)

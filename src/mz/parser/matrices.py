@@ -75,8 +75,7 @@ def _times(node: Node, draft: Draft, x: Value, constant: np.ndarray) -> Value:
     pixels = math.prod(x.shape[axis] for axis in rest)
     rows = reshape_to(beside, (1, groups * inner[0], pixels, 1), draft, node.name)
     kernel = constant.reshape(groups, *inner).swapaxes(1, 2).reshape(-1, inner[0], 1, 1)
-    layer = Node("Conv", node.name, node.opset, {"group": groups}, (rows, kernel), ("y",))
-    found = WEIGHTED["Conv"].apply(layer, draft)
+    found = WEIGHTED["Conv"].apply(node.part("Conv", rows, kernel, group=groups), draft)
     sizes = [x.shape[axis] for axis in grouped] + [inner[1]] + [x.shape[axis] for axis in rest]
     apart = reshape_to(found, sizes, draft, node.name)
     back = [order.index(axis) for axis in range(rank)]

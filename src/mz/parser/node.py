@@ -68,6 +68,10 @@ class Node:
         assert isinstance(operand, Value)
         return operand
 
+    def part(self, op_type: str, *inputs: Operand, **attributes: Any) -> Node:
+        """A node that this one is made of."""
+        return Node(op_type, self.name, self.opset, attributes, inputs, ("y",))
+
     def operand(self, index: int) -> Operand:
         """Input number `index`, None where it is left out."""
         return self.inputs[index] if index < len(self.inputs) else None

@@ -7,10 +7,11 @@ import math
 import numpy as np
 
 from mz.graph import Conv, Pad
-from mz.parser.draft import Affine, Draft
+from mz.parser.draft import Draft
+from mz.parser.elementwise import affine
 from mz.parser.gathers import places_of
 from mz.parser.movement import cut, permuted
-from mz.parser.node import ON_TENSOR, Node, Rule, Value, constant_settings, without_axis
+from mz.parser.node import ON_TENSOR, Node, Rule, Value, constant_settings
 
 MODES = ("constant", "edge", "reflect", "wrap")
 
@@ -45,11 +46,7 @@ def pad(node: Node, draft: Draft) -> Value:
     if not number or padded.shape == inside.shape:
         return padded
     shape = [1 if pad == (0, 0) else size for size, pad in zip(inside.shape, pads, strict=True)]
-    offset = np.pad(np.zeros(shape), pads, constant_values=number)
-    offset = offset.reshape(without_axis(offset.shape, padded.batch_axis))
-    params = {"factor": np.ones((1,) * offset.ndim), "offset": offset}
-    layer = draft.emit(Affine, [padded.layer], padded.layer_shape, [node.name], params)
-    return Value(layer, padded.shape, padded.batch_axis)
+    return affine(node, draft, padded, 1.0, np.pad(np.zeros(shape), pads, constant_values=number))
 
 
 def zeros_around(draft: Draft, source: str, axis: int, pad: tuple[int, int], origin: str) -> str:

@@ -10,7 +10,7 @@ from mz.graph import Resize
 from mz.parser.constants import evaluate
 from mz.parser.draft import Draft
 from mz.parser.matrices import RULES as MATRICES
-from mz.parser.node import ON_MAP, Node, Operand, Rule, Value, constant_settings
+from mz.parser.node import ON_MAP, Node, Rule, Value, constant_settings
 
 MODES = ("nearest", "linear", "cubic")
 COORDINATES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
@@ -76,7 +76,8 @@ def _by_matrices(node: Node, draft: Draft, scales: tuple[float, float], shape: t
     x = node.x
     for axis in sorted((2, 3), key=lambda axis: scales[axis - 2]):
         matrix = _matrix(node, x.shape[axis], scales[axis - 2], shape[axis])
-        x = _product(node, draft, x, matrix) if axis == 3 else _product(node, draft, matrix.T, x)
+        product = node.part("MatMul", x, matrix) if axis == 3 else node.part("MatMul", matrix.T, x)
+        x = MATRICES["MatMul"].apply(product, draft)
     return x
 
 
@@ -92,10 +93,6 @@ def _matrix(node: Node, size: int, scale: float, target: int) -> np.ndarray:
         operands += [None, np.asarray([size, target])]
     names = ["" if operand is None else f"x{place}" for place, operand in enumerate(operands)]
     return evaluate(helper.make_node("Resize", names, ["y"], **attributes), operands, node.opset)[0]
-
-
-def _product(node: Node, draft: Draft, *factors: Operand) -> Value:
-    return MATRICES["MatMul"].apply(Node("MatMul", node.name, node.opset, {}, factors, ("y",)), draft)
 
 
 def _mode(node: Node) -> str:
