@@ -11,9 +11,10 @@ from tests.parser.networks import network, op, weights
 
 from mz import archive as har
 from mz import flow
+from mz.compiler.memory_plan import plan_memory
 from mz.flow import ModelRef, OptimizeOptions
 from mz.flow.options import InputOptions
-from mz.quantize import normalization_scales
+from mz.quantize import normalization_scales, residual_streams
 
 MEANS = InputOptions(mean=(127,), std=(64,))
 Files = tuple[Path, Path]
@@ -95,10 +96,85 @@ def test_they_are_integers_and_what_is_compiled_is_exact(
     assert [compiled.verify["forms"][form]["exact"] for form in emit] == [True, True]
 
 
-def test_a_script_and_a_target_without_16_bits_decide(files: Files, tmp_path: Path) -> None:
+def test_a_script_decides(files: Files, tmp_path: Path) -> None:
     script = tmp_path / "mine.alls"
     script.write_text("quantization_param({*}, precision_mode=a8_w8)\n")
-    for asked in ({"script": script}, {"hw_arch": "mcu"}):
-        quantization = optimized(files, **asked).archive.quantization
-        assert quantization is not None
-        assert {tensor.bits for tensor in quantization.tensors.values()} == {8}
+    quantization = optimized(files, script=script).archive.quantization
+    assert quantization is not None
+    assert {tensor.bits for tensor in quantization.tensors.values()} == {8}
+
+
+def test_a_target_without_tables_of_16_bits_keeps_what_is_centred_fine(files: Files) -> None:
+    archive = optimized(files, hw_arch="mcu").archive
+    graph, quantization = archive.working_graph, archive.quantization
+    assert quantization is not None
+    assert {quantization.tensors[name].bits for name in residual_streams(graph)} == {16}
+    assert {quantization.tensors[name].bits for name in normalization_scales(graph)} == {8}
+
+
+def test_a_target_with_no_room_for_that_keeps_all_at_8_bits(files: Files, tmp_path: Path) -> None:
+    script = tmp_path / "coarse.alls"
+    script.write_text("quantization_param({*}, precision_mode=a8_w8)\n")
+    archives = optimized(files, hw_arch="mcu").archive, optimized(files, hw_arch="mcu", script=script).archive
+    fine, coarse = (plan_memory(one.working_graph, one.quantization).arena_bytes for one in archives)
+    assert coarse < fine
+    small = tmp_path / "small.yaml"
+    small.write_text(
+        f"base: [hw_archs/mcu.yaml]\nname: small\nmemory: {{ram_bytes: {fine - 1}, reserved_ram_bytes: 0}}\n"
+    )
+    quantization = optimized(files, hw_arch=str(small)).archive.quantization
+    assert quantization is not None
+    assert {tensor.bits for tensor in quantization.tensors.values()} == {8}
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory, noise: Path) -> Files:
+    """Two blocks that add to a stream of 16 places and 24 features, of which one is fifty times the others."""
+    nodes = [
+        *(op("Conv", "x patch", "c", strides=[4, 4]), op("Reshape", "c flat", "f")),
+        *(op("Transpose", "f", "t", perm=[0, 2, 1]), op("Add", "t place", "r0")),
+    ]
+    arrays: dict[str, np.ndarray] = {
+        "flat": np.asarray([0, 24, 16]),
+        "patch": weights(24, 3, 4, 4) / 7,
+        "place": weights(1, 16, 24, seed=1) / 4,
+        "s": np.ones(24, np.float32),
+        "b": np.zeros(24, np.float32),
+        "head": weights(24, 4, seed=2),
+    }
+    arrays["place"][..., 5] += 50
+    arrays["s"][5] = 0.01
+    for block in range(2):
+        r, w = f"r{block}", f"w{block}"
+        arrays[w] = weights(24, 24, seed=3 + block) / 5
+        nodes += [
+            *(op("LayerNormalization", f"{r} s b", f"n{block}"), op("MatMul", f"n{block} {w}", f"m{block}")),
+            *(op("Relu", f"m{block}", f"a{block}"), op("Add", f"{r} a{block}", f"r{block + 1}")),
+        ]
+    nodes += [op("LayerNormalization", "r2 s b", "n"), op("MatMul", "n head", "y")]
+    path = tmp_path_factory.mktemp("stream") / "stream.onnx"
+    onnx.save(network(nodes, {"x": ["N", 3, 16, 16]}, arrays), path)
+    return path, noise
+
+
+def test_residual_streams_have_16_bits_and_lose_less(stream: Files, tmp_path: Path) -> None:
+    fine = optimized(stream).archive
+    assert fine.quantization is not None
+    names = residual_streams(fine.working_graph)
+    assert {fine.working_graph[name].kind for name in names} >= {"conv", "add"}
+    assert {fine.quantization.tensors[name].bits for name in names} == {16}
+    script = tmp_path / "coarse.alls"
+    script.write_text(f"quantization_param([{', '.join(names)}], precision_mode=a8_w8)\n")
+    coarse = optimized(stream, script=script).archive
+    assert coarse.quantization is not None
+    assert {coarse.quantization.tensors[name].bits for name in names} == {8}
+    fine_db, coarse_db = (one.report["optimize"]["noise"]["output_db"] for one in (fine, coarse))
+    assert fine_db > coarse_db + 3
+    path = tmp_path / "stream.har"
+    har.write(fine, path)
+    compiled = flow.compile_model(
+        ModelRef(har=path), out=tmp_path / "out", verify=True, data_path=stream[1], emit=("onnx", "c")
+    )
+    assert compiled.verify is not None
+    assert [compiled.verify["forms"][form]["exact"] for form in ("onnx", "c")] == [True, True]
+

@@ -27,6 +27,15 @@ def needs(arch: HwArch, plan: MemoryPlan, constant_bytes: int) -> dict[str, Any]
     }
 
 
+def has_room(arch: HwArch, graph: Graph, precisions: Mapping[str, Precision]) -> bool:
+    """Whether `check_room` has nothing against it."""
+    try:
+        check_room(arch, graph, precisions)
+    except UserError:
+        return False
+    return True
+
+
 def check_room(arch: HwArch, graph: Graph, precisions: Mapping[str, Precision]) -> None:
     """Raises UserError as `check_fits` does, before there are any integers: of constants, only weights are counted.
 

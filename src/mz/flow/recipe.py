@@ -8,13 +8,21 @@ from pathlib import Path
 
 from mz import script, zoo
 from mz.compiler.hw_arch import check_precisions, takes
-from mz.compiler.limits import check_room
+from mz.compiler.limits import check_room, has_room
 from mz.errors import UserError
 from mz.flow.options import OptimizeOptions, Step
 from mz.flow.tuning import Algorithm, as_tuning, plan_tuning, without_torch
 from mz.graph import Graph, Precision
 from mz.optimize import added_activations
-from mz.quantize import SHARES, ActivationRange, Recipe, Refinements, normalization_scales, softmax_scales
+from mz.quantize import (
+    SHARES,
+    ActivationRange,
+    Recipe,
+    Refinements,
+    normalization_scales,
+    residual_streams,
+    softmax_scales,
+)
 from mz.script import OPTIMIZATION_LEVELS, Equalization, OutputActivation, ScriptSettings
 
 DEFAULT_LEVEL = 1
@@ -121,15 +129,16 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
 
 
 def with_fine_scales(arch: zoo.HwArch, graph: Graph, plan: Plan) -> Plan:
-    """The plan with 16 bits for variances of normalizations, what divides by them, and what softmaxes read, where
-    the target takes that and the script does not name them.
+    """The plan with 16 bits for variances of normalizations, what divides by them, what softmaxes read, and residual
+    streams, where the target takes that and has room, and the script does not name them.
     """
-    for names in (normalization_scales(graph), softmax_scales(graph)):
+    for names in (normalization_scales(graph), softmax_scales(graph), residual_streams(graph)):
         recipe = plan.recipe
         fine = Precision(16, recipe.precision.weight_bits)
         precisions = dict.fromkeys(names, fine) | dict(recipe.layer_precisions)
         changed = dataclasses.replace(recipe, layer_precisions=precisions)
-        if takes(arch, graph, _of_layers(graph, changed)):
+        wanted = _of_layers(graph, changed)
+        if takes(arch, graph, wanted) and has_room(arch, graph, wanted):
             plan = dataclasses.replace(plan, recipe=changed)
     return plan
 

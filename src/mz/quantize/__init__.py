@@ -25,6 +25,7 @@ from mz.quantize.range_choice import (
     refined_best,
 )
 from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
+from mz.quantize.residual_streams import residual_streams
 from mz.quantize.sequential import Refinements, image_count, refine, rounds_to_second_order
 from mz.quantize.softmax_scales import softmax_scales
 from mz.quantize.statistics import (
@@ -89,6 +90,7 @@ __all__ = [
     "quantize",
     "refine",
     "refined_best",
+    "residual_streams",
     "rounds_to_second_order",
     "scaled_ends",
     "sensitivities",

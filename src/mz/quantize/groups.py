@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mz.graph import Concat, Graph, Layer, MaxPool, Pad, Reshape, Resize, Slice, Transpose
+from collections.abc import Iterator
+
+from mz.graph import Concat, Conv, Graph, Layer, MaxPool, Pad, Reshape, Resize, Slice, Transpose
 
 MOVES = (Concat, MaxPool, Pad, Reshape, Resize, Slice, Transpose)
 
@@ -18,6 +20,15 @@ def behind_moves(graph: Graph, name: str) -> list[Layer]:
     while is_move(found[-1]):
         found.append(graph[found[-1].inputs[0]])
     return found
+
+
+def behind_constants(graph: Graph, name: str) -> Iterator[str]:
+    """The tensor, the moves before it, and what a convolution of constants for each place (as positions are) reads."""
+    yield name
+    layer = graph[name]
+    depthwise = isinstance(layer, Conv) and layer.groups == layer.shape[0] and layer.kernel_shape == (1, 1)
+    if is_move(layer) or depthwise:
+        yield from behind_constants(graph, layer.inputs[0])
 
 
 def scale_groups(graph: Graph) -> list[tuple[str, ...]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mz.graph import Activation, Conv, Graph, Layer, MatMul, MaxPool, Mul, Sub
-from mz.quantize.groups import behind_moves, is_move
+from mz.graph import Activation, Graph, Layer, MatMul, MaxPool, Mul, Sub
+from mz.quantize.groups import behind_constants, behind_moves
 
 
 def softmax_scales(graph: Graph) -> list[str]:
@@ -20,7 +20,7 @@ def softmax_scales(graph: Graph) -> list[str]:
         if layer.host:
             continue
         if isinstance(layer, Sub) and _exponential(graph, layer) and _is_maximum(graph, *layer.inputs):
-            found.update(dict.fromkeys(_makers(graph, layer.inputs[0])))
+            found.update(dict.fromkeys(behind_constants(graph, layer.inputs[0])))
         if isinstance(layer, Mul):
             factors = [graph[name] for name in layer.inputs]
             if any(isinstance(factor, Activation) and factor.divides for factor in factors):
@@ -51,14 +51,3 @@ def _is_maximum(graph: Graph, whole: str, largest: str) -> bool:
         isinstance(source, MaxPool) and any(layer in seen for layer in behind_moves(graph, source.name))
         for source in behind_moves(graph, largest)
     )
-
-
-def _makers(graph: Graph, name: str) -> Iterator[str]:
-    """A tensor, the moves before it, and what a convolution of constants for each place, such as a bias of positions,
-    reads.
-    """
-    yield name
-    layer = graph[name]
-    depthwise = isinstance(layer, Conv) and layer.groups == layer.shape[0] and layer.kernel_shape == (1, 1)
-    if is_move(layer) or depthwise:
-        yield from _makers(graph, layer.inputs[0])
