@@ -177,4 +177,3 @@ def test_residual_streams_have_16_bits_and_lose_less(stream: Files, tmp_path: Pa
     )
     assert compiled.verify is not None
     assert [compiled.verify["forms"][form]["exact"] for form in ("onnx", "c")] == [True, True]
-
