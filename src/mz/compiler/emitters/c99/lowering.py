@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mz.compiler.emitters.c99 import linear, matrix, moves, pointwise, windows
+from mz.compiler.emitters.c99 import linear, matrix, moves, pointwise, tables, windows
 from mz.compiler.emitters.c99.part import Context, Part
 from mz.emulator.constants import layer_constants
 from mz.errors import UserError
@@ -14,7 +14,7 @@ LOWERINGS: dict[str, Callable[..., Part]] = {
     "conv": linear.linear,
     "deconv": linear.linear,
     "dense": linear.linear,
-    "activation": pointwise.table,
+    "activation": tables.table,
     "add": pointwise.add,
     "sub": pointwise.add,
     "mul": pointwise.multiply,

@@ -1,15 +1,12 @@
-"""Sums, differences, products and tables in C: integers that meet place by place."""
+"""Sums, differences and products in C: integers that meet place by place."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
-
-import numpy as np
 
 from mz.compiler.emitters.c99.layout import merged, storage_order, strides
 from mz.compiler.emitters.c99.part import Context, Part
-from mz.emulator.constants import ProductConstants, SumConstants, TableConstants, is_wide
+from mz.emulator.constants import ProductConstants, SumConstants, is_wide
 
 
 def add(context: Context, c: SumConstants) -> Part:
@@ -68,28 +65,3 @@ def _loops(context: Context) -> dict[str, Any]:
         "b_bits": bits[1],
         "out_bits": context.tensor.bits,
     }
-
-
-def table(context: Context, c: TableConstants) -> Part:
-    """An activation function; one table, or a choice of several for each channel."""
-    part, shape = Part(context), context.layer.shape
-    channels = 1 if c.choice is None else len(c.choice)
-    if c.choice is None:
-        outer, inner = 1, math.prod(shape)
-    elif len(shape) == 3:
-        outer, inner = shape[1] * shape[2], 1
-    else:
-        outer, inner = 1, math.prod(shape[1:])
-    values = c.table.astype(np.uint16 if context.tensor.bits > 8 else np.uint8)
-    fields = {
-        "outer": outer,
-        "channels": channels,
-        "inner": inner,
-        "in_bits": context.inputs[0].bits,
-        "out_bits": context.tensor.bits,
-        "table": part.constant("table", values),
-    }
-    if c.choice is not None:
-        fields["choice"] = part.constant("choice", c.choice.astype(np.uint16))
-    part.call("mz_table_run", "mz_table", "layer", fields, "{x0}", "{y}")
-    return part

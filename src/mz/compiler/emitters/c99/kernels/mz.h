@@ -137,11 +137,14 @@ typedef struct {
 void mz_matmul_run(const mz_matmul *layer, const void *a, const void *b, void *y, void *scratch);
 
 /* table: rows of 2^in_bits output integers. choice: the row of each channel; 0 where there is but one. The input is
-   outer x channels x inner integers. May write over it. */
+   outer x channels x inner integers. May write over it. Where there are lines, four numbers for each 2^block_bits of a row's
+   entries: entry i of a block is (lines[0] + lines[1] * i) >> 15, plus the i-th number of lines[3] bits from byte lines[2]
+   of the table on, lowest bits first. */
 typedef struct {
-    int32_t outer, channels, inner, in_bits, out_bits;
+    int32_t outer, channels, inner, in_bits, out_bits, block_bits;
     const void *table;
     const uint16_t *choice;
+    const int32_t *lines;
 } mz_table;
 
 void mz_table_run(const mz_table *layer, const void *x, void *y);

@@ -123,19 +123,39 @@ void mz_product_run(const mz_product *layer, const void *a, const void *b, void 
     run(&layer->loops, 0, layer, a, b, y);
 }
 
+static inline int32_t unfold(const mz_table *layer, int32_t row, int32_t entry)
+{
+    const int32_t block = (row << (layer->in_bits - layer->block_bits)) + (entry >> layer->block_bits);
+    const int32_t *line = layer->lines + 4 * block, bits = line[3];
+    const int32_t step = entry & ((INT32_C(1) << layer->block_bits) - 1);
+    const uint8_t *rest = (const uint8_t *)layer->table + line[2] + (step * bits >> 3);
+    const uint32_t near = (uint32_t)rest[0] | (uint32_t)rest[1] << 8 | (uint32_t)rest[2] << 16;
+    const uint32_t left = near >> (step * bits & 7) & ((UINT32_C(1) << bits) - 1);
+    return ((line[0] + line[1] * step) >> 15) + (int32_t)left;
+}
+
+static void look_up(const mz_table *layer, int32_t row, const void *x, int32_t place, void *y)
+{
+    const int32_t end = place + layer->inner;
+    const void *table;
+    if (layer->lines) {
+        for (; place < end; place++)
+            mz_put(y, layer->out_bits, place, unfold(layer, row, mz_get(x, layer->in_bits, place)));
+        return;
+    }
+    table = mz_at(layer->table, layer->out_bits, row * (INT32_C(1) << layer->in_bits));
+    if (layer->in_bits <= 8 && layer->out_bits <= 8)
+        for (; place < end; place++)
+            ((uint8_t *)y)[place] = ((const uint8_t *)table)[((const uint8_t *)x)[place]];
+    else
+        for (; place < end; place++)
+            mz_put(y, layer->out_bits, place, mz_get(table, layer->out_bits, mz_get(x, layer->in_bits, place)));
+}
+
 void mz_table_run(const mz_table *layer, const void *x, void *y)
 {
-    int32_t outer, channel, inner, place = 0;
+    int32_t outer, channel, place = 0;
     for (outer = 0; outer < layer->outer; outer++)
-        for (channel = 0; channel < layer->channels; channel++) {
-            int32_t row = layer->choice ? layer->choice[channel] : 0;
-            const void *table = mz_at(layer->table, layer->out_bits, row * (INT32_C(1) << layer->in_bits));
-            if (layer->in_bits <= 8 && layer->out_bits <= 8)
-                for (inner = 0; inner < layer->inner; inner++, place++)
-                    ((uint8_t *)y)[place] = ((const uint8_t *)table)[((const uint8_t *)x)[place]];
-            else
-                for (inner = 0; inner < layer->inner; inner++, place++)
-                    mz_put(y, layer->out_bits, place,
-                           mz_get(table, layer->out_bits, mz_get(x, layer->in_bits, place)));
-        }
+        for (channel = 0; channel < layer->channels; channel++, place += layer->inner)
+            look_up(layer, layer->choice ? layer->choice[channel] : 0, x, place, y);
 }
