@@ -11,15 +11,26 @@ from tests.compiler.random_graphs import with_bits
 
 from mz import flow, zoo
 from mz.compiler.hw_arch import check_precisions, kind_on
-from mz.compiler.limits import check_fits, check_room
+from mz.compiler.limits import check_fits, check_room, has_room
 from mz.compiler.memory_plan import plan_memory
 from mz.compiler.supported import page
 from mz.errors import UserError
 from mz.flow.options import ModelRef, OptimizeOptions
 from mz.graph import LAYER_KINDS, Activation, Conv, Dense, Graph, HostOp, Input, Precision, Softmax
-from mz.zoo.schema import LayerKind
+from mz.zoo.schema import LayerKind, LayerLimits
 
 MCU, MZ8 = zoo.load_hw_arch("mcu"), zoo.load_hw_arch("mz8")
+SHORT_TABLES = msgspec.structs.replace(
+    MCU,
+    layers=MCU.layers
+    | {
+        "activation": LayerLimits(
+            activation_bits=(4, 8),
+            reason="its tables have 256 entries",
+            remedy="give the layer and what it reads 8 bits",
+        )
+    },
+)
 X = Input(name="x", inputs=(), shape=(4, 8, 8))
 LAYERS = (
     X,
@@ -54,10 +65,10 @@ def test_what_is_taken_passes(arch: zoo.HwArch, precision: str):
 
 def test_a_limit_of_a_kind_names_layer_reason_and_remedy():
     with pytest.raises(UserError) as told:
-        check_precisions(MCU, GRAPH, precisions("a8_w8", dw="a16_w8"))
+        check_precisions(SHORT_TABLES, GRAPH, precisions("a8_w8", dw="a16_w8"))
     assert str(told.value) == (
-        "net: hw_arch mcu takes no layer swish (activation) with 16 bits in its input dw: a table for 16 bits has "
-        "65,536 entries, 128 KB of flash for each layer. Way out: give the layer and what it reads 8 bits"
+        "net: hw_arch mcu takes no layer swish (activation) with 16 bits in its input dw: its tables have 256 entries. "
+        "Way out: give the layer and what it reads 8 bits"
     )
 
 
@@ -140,6 +151,15 @@ def test_ram_and_flash_are_told_with_figures_and_ways_out():
     check_room(MCU, *large(1_000))
 
 
+def test_tables_over_16_bits_count_where_they_are_a_choice():
+    coarse, fine = precisions("a8_w8"), precisions("a8_w8", dw="a16_w8", swish="a16_w8")
+    for kilobytes, room in ((64 + 12, False), (64 + 24, True)):
+        memory = msgspec.structs.replace(MCU.memory, flash_bytes=kilobytes << 10)
+        small = msgspec.structs.replace(MCU, memory=memory)
+        assert has_room(small, GRAPH, coarse) and has_room(small, GRAPH, fine) is room
+        check_room(small, GRAPH, fine)  # what was asked for is counted once its integers are known
+
+
 def test_needs_are_exact_at_the_limit():
     graph, _ = large(1_000)
     plan = plan_memory(graph, with_bits({"x": 8, "fc": 8}))
@@ -152,6 +172,7 @@ def test_needs_are_exact_at_the_limit():
 def test_a_target_is_checked_before_calibration(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(np, "histogram", None)  # whatever reads an image fails otherwise
     monkeypatch.setattr("mz.data.open_calibration", None)
+    monkeypatch.setattr("mz.zoo.load_hw_arch", lambda name: SHORT_TABLES)
     with pytest.raises(UserError, match=r"mobilenet_v3_fashion: hw_arch mcu takes no layer activation1"):
         flow.optimize(
             ModelRef(model="mobilenet_v3_fashion"), OptimizeOptions(hw_arch="mcu", precision="a16_w8")

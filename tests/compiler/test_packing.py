@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tests.emulator.strategies import CASES, Case
 
+from mz.compiler.folding import Folded, unfold
 from mz.compiler.packing import pack, pack_array, unpack, unpack_array
 from mz.emulator import layer_constants
 from mz.emulator.constants import LinearConstants, TableConstants
@@ -57,7 +58,12 @@ def test_a_layer_comes_back_whole(case: Case):
             assert array["offset"] % 16 == 0
             used[array["offset"] : array["offset"] + array["bytes"]] += 1
         constants = layer_constants(graph, graph[entry["name"]], params, quantization)
-        for name, array in found[entry["name"]].items():
+        arrays = found[entry["name"]]
+        if "lines" in arrays:
+            assert isinstance(constants, TableConstants)
+            table = unfold(Folded(arrays.pop("lines"), arrays.pop("rest")), constants.table.shape[1])
+            assert np.array_equal(table, constants.table)
+        for name, array in arrays.items():
             if isinstance(constants, LinearConstants | TableConstants):
                 assert np.array_equal(array, getattr(constants, name))
         if isinstance(constants, LinearConstants):

@@ -30,3 +30,12 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = rng.normal(128, 60, (4, 4, 3)).clip(0, 255).astype(np.uint8)
         Image.fromarray(pixels).resize((16, 16)).save(folder / f"{index}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def short_tables(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The file of a target whose activation functions have 8 bits at most."""
+    path = tmp_path_factory.mktemp("archs") / "short.yaml"
+    limit = "{activation_bits: [4, 8], reason: tables have 256 entries, remedy: give it 8 bits}"
+    path.write_text(f"base: [hw_archs/mcu.yaml]\nname: short\nlayers: {{activation: {limit}}}\n")
+    return str(path)

@@ -103,8 +103,8 @@ def test_attention_is_integers_and_what_is_compiled_is_exact(files: Files, tmp_p
     assert [compiled.verify["forms"][form]["exact"] for form in ("onnx", "c")] == [True, True]
 
 
-def test_a_target_without_tables_of_16_bits_keeps_the_scores_fine(files: Files) -> None:
-    archive = optimized(files, hw_arch="mcu").archive
+def test_a_target_without_tables_of_16_bits_keeps_the_scores_fine(files: Files, short_tables: str) -> None:
+    archive = optimized(files, hw_arch=short_tables).archive
     graph, quantization = archive.working_graph, archive.quantization
     assert quantization is not None
     assert {quantization.tensors[name].bits for name in softmax_scales(graph)} == {16}

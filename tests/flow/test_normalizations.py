@@ -104,23 +104,27 @@ def test_a_script_decides(files: Files, tmp_path: Path) -> None:
     assert {tensor.bits for tensor in quantization.tensors.values()} == {8}
 
 
-def test_a_target_without_tables_of_16_bits_keeps_what_is_centred_fine(files: Files) -> None:
-    archive = optimized(files, hw_arch="mcu").archive
+def test_a_target_without_tables_of_16_bits_keeps_what_is_centred_fine(
+    files: Files, short_tables: str
+) -> None:
+    archive = optimized(files, hw_arch=short_tables).archive
     graph, quantization = archive.working_graph, archive.quantization
     assert quantization is not None
     assert {quantization.tensors[name].bits for name in residual_streams(graph)} == {16}
     assert {quantization.tensors[name].bits for name in normalization_scales(graph)} == {8}
 
 
-def test_a_target_with_no_room_for_that_keeps_all_at_8_bits(files: Files, tmp_path: Path) -> None:
-    script = tmp_path / "coarse.alls"
+def test_a_target_with_no_room_for_that_keeps_all_at_8_bits(
+    files: Files, short_tables: str, tmp_path: Path
+) -> None:
+    script, small = tmp_path / "coarse.alls", tmp_path / "small.yaml"
     script.write_text("quantization_param({*}, precision_mode=a8_w8)\n")
-    archives = optimized(files, hw_arch="mcu").archive, optimized(files, hw_arch="mcu", script=script).archive
+    asked = {"hw_arch": short_tables}, {"hw_arch": short_tables, "script": script}
+    archives = [optimized(files, **options).archive for options in asked]
     fine, coarse = (plan_memory(one.working_graph, one.quantization).arena_bytes for one in archives)
     assert coarse < fine
-    small = tmp_path / "small.yaml"
     small.write_text(
-        f"base: [hw_archs/mcu.yaml]\nname: small\nmemory: {{ram_bytes: {fine - 1}, reserved_ram_bytes: 0}}\n"
+        f"base: [{short_tables}]\nname: small\nmemory: {{ram_bytes: {fine - 1}, reserved_ram_bytes: 0}}\n"
     )
     quantization = optimized(files, hw_arch=str(small)).archive.quantization
     assert quantization is not None

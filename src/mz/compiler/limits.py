@@ -12,8 +12,11 @@ from mz.archive.model import kernel_shape
 from mz.compiler.memory_plan import MemoryPlan, plan_memory
 from mz.compiler.summary import packed_bytes
 from mz.errors import UserError
-from mz.graph import Graph, Precision, Quantization, TensorQuant
+from mz.graph import Activation, Graph, Precision, Quantization, TensorQuant
 from mz.zoo import HwArch
+
+_FOLDED_BYTES = 20 << 10
+"""Reciprocals, sigmoids and swishes over 16 bits take 11 to 19 KB (`mz.compiler.folding`)."""
 
 
 def needs(arch: HwArch, plan: MemoryPlan, constant_bytes: int) -> dict[str, Any]:
@@ -28,18 +31,22 @@ def needs(arch: HwArch, plan: MemoryPlan, constant_bytes: int) -> dict[str, Any]
 
 
 def has_room(arch: HwArch, graph: Graph, precisions: Mapping[str, Precision]) -> bool:
-    """Whether `check_room` has nothing against it."""
+    """Whether `check_room` has nothing against it, nor against tables over 16 bits as large as they mostly are."""
+    tables = sum(
+        isinstance(layer, Activation) and not layer.host and precisions[layer.inputs[0]].activation_bits > 8
+        for layer in graph.layers
+    )
     try:
-        check_room(arch, graph, precisions)
+        check_room(arch, graph, precisions, tables * _FOLDED_BYTES)
     except UserError:
         return False
     return True
 
 
-def check_room(arch: HwArch, graph: Graph, precisions: Mapping[str, Precision]) -> None:
+def check_room(arch: HwArch, graph: Graph, precisions: Mapping[str, Precision], table_bytes: int = 0) -> None:
     """Raises UserError as `check_fits` does, before there are any integers: of constants, only weights are counted.
 
-    precisions: of every accelerator layer by name.
+    precisions: of every accelerator layer by name. table_bytes: to be counted besides.
     """
     if arch.memory.ram_bytes is None and arch.memory.flash_bytes is None:
         return
@@ -48,7 +55,7 @@ def check_room(arch: HwArch, graph: Graph, precisions: Mapping[str, Precision]) 
         packed_bytes(math.prod(kernel_shape(graph, layer)), precisions[layer.name].weight_bits)
         for layer in graph.weighted
     )
-    check_fits(arch, graph.name, plan_memory(graph, Quantization(bits)), weights)
+    check_fits(arch, graph.name, plan_memory(graph, Quantization(bits)), weights + table_bytes)
 
 
 def check_fits(arch: HwArch, network: str, plan: MemoryPlan, constant_bytes: int) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from mz.compiler.folding import fold
 from mz.compiler.summary import packed_bytes
 from mz.emulator import Constants, layer_constants
 from mz.emulator.constants import BilinearConstants, LinearConstants, NearestConstants, TableConstants
 from mz.graph import Graph, Input, Params, Quantization
 
-FORMAT = 2
+FORMAT = 3
 ALIGNMENT = 16
 
 
@@ -114,7 +115,12 @@ def _arrays(
         yield "bias", constants.bias.astype(bias), np.dtype(bias).itemsize * 8
     if isinstance(constants, TableConstants):
         narrow = np.uint8 if output_bits <= 8 else np.uint16
-        yield "table", constants.table.astype(narrow), np.dtype(narrow).itemsize * 8
+        table = constants.table.astype(narrow)
+        if folded := fold(table):
+            yield "lines", folded.lines, 32
+            yield "rest", folded.rest, 8
+        else:
+            yield "table", table, table.itemsize * 8
         if constants.choice is not None:
             yield "choice", constants.choice.astype(np.uint16), 16
     if isinstance(constants, NearestConstants):
