@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from tests.flow.compiled import exact_forms
 from tests.parser.networks import network, op, weights
 
-from mz import archive as har
 from mz import flow
 from mz.compiler.memory_plan import plan_memory
 from mz.flow import ModelRef, OptimizeOptions
@@ -86,14 +86,7 @@ def test_they_are_integers_and_what_is_compiled_is_exact(
     scales = normalization_scales(graph)
     assert len(scales) == count and {quantization.tensors[name].bits for name in scales} == {16}
     assert archive.report["optimize"]["noise"]["output_db"] > 20
-    path = tmp_path / "normalized.har"
-    har.write(archive, path)
-    emit = ("onnx", "c")
-    compiled = flow.compile_model(
-        ModelRef(har=path), out=tmp_path / "out", verify=True, data_path=files[1], emit=emit
-    )
-    assert compiled.verify is not None
-    assert [compiled.verify["forms"][form]["exact"] for form in emit] == [True, True]
+    assert exact_forms(archive, files[1], tmp_path) == {"onnx", "c"}
 
 
 def test_a_script_decides(files: Files, tmp_path: Path) -> None:
@@ -174,10 +167,4 @@ def test_residual_streams_have_16_bits_and_lose_less(stream: Files, tmp_path: Pa
     assert {coarse.quantization.tensors[name].bits for name in names} == {8}
     fine_db, coarse_db = (one.report["optimize"]["noise"]["output_db"] for one in (fine, coarse))
     assert fine_db > coarse_db + 3
-    path = tmp_path / "stream.har"
-    har.write(fine, path)
-    compiled = flow.compile_model(
-        ModelRef(har=path), out=tmp_path / "out", verify=True, data_path=stream[1], emit=("onnx", "c")
-    )
-    assert compiled.verify is not None
-    assert [compiled.verify["forms"][form]["exact"] for form in ("onnx", "c")] == [True, True]
+    assert exact_forms(fine, stream[1], tmp_path) == {"onnx", "c"}

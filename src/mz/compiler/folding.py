@@ -59,8 +59,8 @@ def unfold(folded: Folded, entries: int) -> np.ndarray:
     first, bits = lines[..., 2:3], lines[..., 3:4]
     place = np.arange(length) * bits
     start = first + (place >> 3)
-    near = sum((folded.rest[start + byte].astype(np.int64) << 8 * byte for byte in range(3)), np.int64(0))
-    return (_on_line(lines, length) + (near >> (place & 7) & (1 << bits) - 1)).reshape(len(lines), entries)
+    window = sum((folded.rest[start + byte].astype(np.int64) << 8 * byte for byte in range(3)), np.int64(0))
+    return (_on_line(lines, length) + (window >> (place & 7) & (1 << bits) - 1)).reshape(len(lines), entries)
 
 
 def _on_line(lines: np.ndarray, length: int) -> np.ndarray:

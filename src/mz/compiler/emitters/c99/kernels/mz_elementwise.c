@@ -129,8 +129,8 @@ static inline int32_t unfold(const mz_table *layer, int32_t row, int32_t entry)
     const int32_t *line = layer->lines + 4 * block, bits = line[3];
     const int32_t step = entry & ((INT32_C(1) << layer->block_bits) - 1);
     const uint8_t *rest = (const uint8_t *)layer->table + line[2] + (step * bits >> 3);
-    const uint32_t near = (uint32_t)rest[0] | (uint32_t)rest[1] << 8 | (uint32_t)rest[2] << 16;
-    const uint32_t left = near >> (step * bits & 7) & ((UINT32_C(1) << bits) - 1);
+    const uint32_t window = (uint32_t)rest[0] | (uint32_t)rest[1] << 8 | (uint32_t)rest[2] << 16;
+    const uint32_t left = window >> (step * bits & 7) & ((UINT32_C(1) << bits) - 1);
     return ((line[0] + line[1] * step) >> 15) + (int32_t)left;
 }
 
