@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mz.emulator.constants import TableConstants
+
 _FRACTION_BITS = 15
 _BLOCK_BITS = range(4, 11)
 _SHORT = 256
@@ -27,6 +29,18 @@ class Folded:
     @property
     def nbytes(self) -> int:
         return self.lines.nbytes + self.rest.nbytes
+
+
+def table_arrays(constants: TableConstants, output_bits: int) -> dict[str, np.ndarray]:
+    """By name, in the types that a device keeps: `table`, or `lines` and `rest` where it is folded; `choice` where each
+    channel has one.
+    """
+    table = constants.table.astype(np.uint8 if output_bits <= 8 else np.uint16)
+    folded = fold(table)
+    arrays = {"lines": folded.lines, "rest": folded.rest} if folded else {"table": table}
+    if constants.choice is not None:
+        arrays["choice"] = constants.choice.astype(np.uint16)
+    return arrays
 
 
 def fold(values: np.ndarray) -> Folded | None:

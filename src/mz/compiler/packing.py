@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mz.compiler.folding import fold
+from mz.compiler.folding import table_arrays
 from mz.compiler.summary import packed_bytes
 from mz.emulator import Constants, layer_constants
 from mz.emulator.constants import BilinearConstants, LinearConstants, NearestConstants, TableConstants
@@ -114,15 +114,8 @@ def _arrays(
         bias = np.int32 if constants.accumulator_bits == 32 else np.int64
         yield "bias", constants.bias.astype(bias), np.dtype(bias).itemsize * 8
     if isinstance(constants, TableConstants):
-        narrow = np.uint8 if output_bits <= 8 else np.uint16
-        table = constants.table.astype(narrow)
-        if folded := fold(table):
-            yield "lines", folded.lines, 32
-            yield "rest", folded.rest, 8
-        else:
-            yield "table", table, table.itemsize * 8
-        if constants.choice is not None:
-            yield "choice", constants.choice.astype(np.uint16), 16
+        for name, array in table_arrays(constants, output_bits).items():
+            yield name, array, array.itemsize * 8
     if isinstance(constants, NearestConstants):
         yield "rows", constants.rows.astype(np.uint16), 16
         yield "columns", constants.columns.astype(np.uint16), 16

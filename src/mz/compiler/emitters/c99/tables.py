@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from mz.compiler.emitters.c99.part import Context, Part
-from mz.compiler.folding import fold
+from mz.compiler.folding import table_arrays
 from mz.emulator.constants import TableConstants
 
 
@@ -21,7 +19,7 @@ def table(context: Context, c: TableConstants) -> Part:
         outer, inner = shape[1] * shape[2], 1
     else:
         outer, inner = 1, math.prod(shape[1:])
-    values = c.table.astype(np.uint16 if context.tensor.bits > 8 else np.uint8)
+    arrays = table_arrays(c, context.tensor.bits)
     fields: dict[str, object] = {
         "outer": outer,
         "channels": channels,
@@ -29,14 +27,10 @@ def table(context: Context, c: TableConstants) -> Part:
         "in_bits": context.inputs[0].bits,
         "out_bits": context.tensor.bits,
     }
-    folded = fold(values)
-    if folded:
-        entries = values.shape[1] // folded.lines.shape[1]
-        fields |= {"table": part.constant("rest", folded.rest), "block_bits": entries.bit_length() - 1}
-        fields["lines"] = part.constant("lines", folded.lines)
-    else:
-        fields["table"] = part.constant("table", values)
-    if c.choice is not None:
-        fields["choice"] = part.constant("choice", c.choice.astype(np.uint16))
-    part.call("mz_table_run", "mz_table", "layer", fields, "{x0}", "{y}")
+    names = {name: part.constant(name, array) for name, array in arrays.items()}
+    fields["table"] = names.pop("rest" if "lines" in arrays else "table")
+    if "lines" in arrays:
+        entries = c.table.shape[1] // arrays["lines"].shape[1]
+        fields["block_bits"] = entries.bit_length() - 1
+    part.call("mz_table_run", "mz_table", "layer", fields | names, "{x0}", "{y}")
     return part
