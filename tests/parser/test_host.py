@@ -167,6 +167,56 @@ def test_box_decoding_runs_on_the_host(proven) -> None:
     assert "differ from place to place" in next(iter(result.host_reasons.values()))
 
 
+def head(level: str) -> list:
+    """Boxes, a confidence and a class's score of one level, joined and laid flat as YOLOX has them."""
+    return [
+        *(op("Conv", f"{level} w", f"box_{level}"), op("Conv", f"{level} w1", f"c_{level}")),
+        *(op("Conv", f"{level} w1", f"d_{level}"), op("Sigmoid", f"c_{level}", f"sure_{level}")),
+        *(op("Sigmoid", f"d_{level}", f"class_{level}"),),
+        op("Concat", f"box_{level} sure_{level} class_{level}", f"all_{level}", axis=1),
+        op("Reshape", f"all_{level} flat", f"flat_{level}"),
+    ]
+
+
+HEADS = [
+    *(op("Conv", "x v", "a"), op("MaxPool", "a", "b", kernel_shape=[2, 2], strides=[2, 2])),
+    *(*head("a"), *head("b"), op("Concat", "flat_a flat_b", "both", axis=2)),
+]
+CONSTANTS = {"v": weights(5, 4, 3, 3), "flat": ints(0, 6, -1)}
+CONSTANTS |= {"w": weights(4, 5, 1, 1), "w1": weights(1, 5, 1, 1, seed=1)}
+
+
+@pytest.mark.parametrize("last", [op("Transpose", "both", perm=[0, 2, 1]), op("Sigmoid", "both")])
+def test_what_different_layers_computed_is_joined_on_the_host(proven, last) -> None:
+    graph = proven([*HEADS, last], X, CONSTANTS).graph
+    kinds_of_outputs = [graph[name].kind for name in graph.accelerator_outputs()]
+    assert sorted(kinds_of_outputs) == ["activation"] * 4 + ["conv"] * 2
+    assert {layer.kind for layer in graph.layers if layer.host} >= {"concat", "reshape"}
+    assert graph.coverage().macs_percent == 100
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        op("Conv", "both3 k"),  # it goes on
+        op("Relu", "both3"),  # bounds are integers' own
+    ],
+)
+def test_what_is_not_only_joined_stays_in_integers(proven, last) -> None:
+    nodes = [*HEADS, op("Unsqueeze", "both axes", "both3"), last]
+    constants = CONSTANTS | {"axes": ints(2), "k": weights(2, 6, 1, 1)}
+    assert not any(layer.host for layer in proven(nodes, X, constants, opset=13).graph.layers)
+
+
+def test_pieces_of_one_tensor_are_joined_in_integers(proven) -> None:
+    nodes = [
+        op("Conv", "x w", "c"),
+        op("MaxPool", "c", "m", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        op("Concat", "c m", axis=1),
+    ]
+    assert not any(layer.host for layer in proven(nodes, X, {"w": weights(4, 4, 1, 1)}).graph.layers)
+
+
 def test_constants_by_place_before_a_convolution_are_no_box_decoding(proven) -> None:
     """A mean image is subtracted on the accelerator."""
     nodes = [op("Sub", "x mean", "d"), op("Conv", "d w")]

@@ -20,7 +20,7 @@ from mz.parser.affines import (
 from mz.parser.draft import Draft
 from mz.parser.moves import simplify_moves
 from mz.parser.parallel import merge_parallel
-from mz.parser.placement import decode_boxes_on_host, leave_to_host
+from mz.parser.placement import decode_boxes_on_host, join_on_host, leave_to_host
 from mz.parser.powers import merge_powers
 from mz.parser.transposes import sink_transposes
 
@@ -99,6 +99,7 @@ PASSES: tuple[Callable[[Draft], None], ...] = (
     fold_into_products,
     decode_boxes_on_host,
     leave_to_host,
+    join_on_host,
     lower_affines,
     fuse_clips,
     fold_pads,

@@ -15,7 +15,9 @@ from mz.graph import (
     MatMul,
     MaxPool,
     Mul,
+    Pad,
     Reshape,
+    Resize,
     Slice,
     Transpose,
     Weighted,
@@ -47,18 +49,62 @@ def decode_boxes_on_host(draft: Draft) -> None:
             )
 
 
+def join_on_host(draft: Draft) -> None:
+    """A concatenation behind which nothing but moves and functions of one tensor lead to outputs, these, and the moves
+    before it.
+
+    Integers that are joined share a scale: boxes would drown the confidences beside them.
+    """
+    order = list(draft.in_order())
+    last: set[str] = set()
+    for layer in reversed(order):
+        if (_moves(layer) or _is_function(layer)) and draft.readers(layer.name) <= last:
+            last.add(layer.name)
+    for layer in order:
+        behind = any(draft.layers[source].host for source in layer.inputs)
+        if layer.name in last and not layer.host and (behind or _joins(draft, layer)):
+            draft.update(layer.name, host=True)
+            draft.note(layer.name, "runs on the host, where what it joins has scales of its own")
+    for layer in reversed(order):
+        readers = draft.readers(layer.name)
+        light = _moves(layer) and layer.name not in draft.outputs
+        if light and readers and all(draft.layers[name].host for name in readers):
+            draft.update(layer.name, host=True)
+
+
 def leave_to_host(draft: Draft) -> None:
     """A move, a function of one tensor or plain constants that nothing but host layers read."""
     for layer in reversed(list(draft.in_order())):
         readers = draft.readers(layer.name)
-        function = isinstance(layer, Activation) and layer.function not in ("clip", "prelu")
         square = isinstance(layer, Mul) and layer.is_square
-        light = isinstance(layer, Reshape | Transpose | Slice | Concat | Affine) or function or square
+        light = _moves(layer) or isinstance(layer, Affine) or _is_function(layer) or square
         if layer.host or not light or not readers or layer.name in draft.outputs:
             continue
         if all(draft.layers[name].host for name in readers):
             draft.update(layer.name, host=True)
             draft.note(layer.name, "runs on the host, where all its readers run")
+
+
+def _joins(draft: Draft, layer: Layer) -> bool:
+    """Whether the layer puts what different layers have computed into one tensor."""
+    return isinstance(layer, Concat) and len(_makers(draft, layer.name)) > 1
+
+
+def _makers(draft: Draft, name: str) -> set[str]:
+    """The nearest layers before a tensor that make numbers, not move them."""
+    layer = draft.layers[name]
+    if not (_moves(layer) or isinstance(layer, MaxPool | Pad | Resize)):
+        return {name}
+    return set().union(*(_makers(draft, source) for source in layer.inputs))
+
+
+def _moves(layer: Layer) -> bool:
+    return isinstance(layer, Reshape | Transpose | Slice | Concat)
+
+
+def _is_function(layer: Layer) -> bool:
+    """Whether it is a function of one tensor that does not become another layer's bounds, nor has parameters."""
+    return isinstance(layer, Activation) and layer.function not in ("clip", "prelu")
 
 
 def _works(layer: Layer) -> bool:
