@@ -30,8 +30,9 @@ HOST = """
 These run in float32, as they are, after dequantization, and so does every layer that reads them. `mz parse` and
 `mz info` say how much of the network is left on the accelerator, and with which layer and why the host's part begins.
 Also on the host: constants that differ from place to place after the last layer with weights (anchors and priors of
-detectors), with all that follows; reshapes, activations and constants that nothing but host layers read; and what joins
-the results of different layers into one output, as detectors do with boxes and confidences: each has a scale of its own.
+detectors), with all that follows; reshapes, activations and constants that nothing but host layers read; and what
+joins the results of different layers into one output, as detectors do with boxes and confidences: each has a scale of
+its own.
 """
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -101,6 +102,7 @@ def search_ends(full: tuple[float, float], error: Callable[[float, float], float
     """The range within `full` (which is among those tried) with the least error of (low, high): the upper and the lower
     end in turn, twice. Of equal ranges the widest.
     """
+    error = cache(error)  # an end that stays where it is leaves nothing new to measure
     low = full[0]
     for _ in range(2):
         highs = full[1] * _SHRINK if full[1] > 0 else np.zeros(1)
