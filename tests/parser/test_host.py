@@ -195,6 +195,11 @@ def test_what_different_layers_computed_is_joined_on_the_host(proven, last) -> N
     assert graph.coverage().macs_percent == 100
 
 
+def test_the_host_may_read_what_is_joined_too(proven) -> None:
+    nodes = [*HEADS, op("Transpose", "both", perm=[0, 2, 1]), op("Round", "both", "decoded")]
+    assert len(proven(nodes, X, CONSTANTS, outputs=("y", "decoded")).graph.accelerator_outputs()) == 6
+
+
 @pytest.mark.parametrize(
     "last",
     [

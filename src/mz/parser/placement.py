@@ -50,15 +50,16 @@ def decode_boxes_on_host(draft: Draft) -> None:
 
 
 def join_on_host(draft: Draft) -> None:
-    """A concatenation behind which nothing but moves and functions of one tensor lead to outputs, these, and the moves
-    before it.
+    """A concatenation behind which nothing but moves and functions of one tensor lead to outputs and the host, these,
+    and the moves before it.
 
     Integers that are joined share a scale: boxes would drown the confidences beside them.
     """
     order = list(draft.in_order())
     last: set[str] = set()
     for layer in reversed(order):
-        if (_moves(layer) or _is_function(layer)) and draft.readers(layer.name) <= last:
+        light = _moves(layer) or _is_function(layer)
+        if light and all(name in last or draft.layers[name].host for name in draft.readers(layer.name)):
             last.add(layer.name)
     for layer in order:
         behind = any(draft.layers[source].host for source in layer.inputs)
