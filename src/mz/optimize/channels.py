@@ -97,29 +97,18 @@ class _Walk:
     def __init__(self, graph: Graph, purpose: Purpose, scalable: Collection[str]) -> None:
         self.graph, self.purpose, self.scalable = graph, purpose, scalable
         self.classes: dict[str, np.ndarray] = {}
-        self.parent: list[int] = []
+        self.parent = np.arange(1024)
+        self.count = 0
         self.is_fixed: set[int] = set()
 
-    def find(self, number: int) -> int:
-        root = number
-        while self.parent[root] != root:
-            root = self.parent[root]
-        while self.parent[number] != root:
-            self.parent[number], number = root, self.parent[number]
-        return root
-
     def new(self, count: int) -> np.ndarray:
-        first = len(self.parent)
-        self.parent.extend(range(first, first + count))
-        return np.arange(first, first + count)
+        first, self.count = self.count, self.count + count
+        if self.count > len(self.parent):
+            self.parent = np.concatenate([self.parent, np.arange(len(self.parent), 2 * self.count)])
+        return np.arange(first, self.count)
 
     def unite(self, a: np.ndarray, b: np.ndarray) -> None:
-        parent = np.array(self.parent)
-        one, other = (_roots(parent, compact(x)) for x in (a, b))
-        for pair in np.unique(
-            one * len(parent) + other
-        ).tolist():  # one number sorts far faster than a row of two
-            self.parent[self.find(pair // len(parent))] = self.find(pair % len(parent))
+        join(self.parent, compact(a), compact(b))
 
     def fix(self, classes: np.ndarray) -> None:
         self.is_fixed.update(np.unique(compact(classes)).tolist())
@@ -232,7 +221,7 @@ class _Walk:
         return first
 
     def result(self) -> Channels:
-        roots = np.array([self.find(number) for number in range(len(self.parent))], dtype=np.int64)
+        roots = _roots(self.parent, np.arange(self.count))
         numbers, dense = np.unique(roots, return_inverse=True)
         fixed = np.zeros(len(numbers), dtype=bool)
         fixed[dense[sorted(self.is_fixed)]] = True
@@ -240,6 +229,40 @@ class _Walk:
             name: np.broadcast_to(dense[compact(value)], value.shape) for name, value in self.classes.items()
         }
         return Channels(classes, fixed, len(numbers))
+
+
+def join(parent: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
+    """Unites the sets of every two numbers that stand beside each other in `a` and `b`, which broadcast.
+
+    parent: int64 by number, changed in place: a number of the same set, itself for its root.
+    """
+    one, other = np.broadcast_arrays(_roots(parent, a), _roots(parent, b))
+    differ = one != other
+    # One number for a pair sorts far faster than a row of two.
+    ones, others = np.divmod(np.unique(one[differ] * len(parent) + other[differ]), len(parent))
+    apart = (np.diff(ones) > 0).all() and not np.isin(others, ones).any()
+    if apart:  # no pair changes what another finds
+        parent[ones] = others
+    else:
+        roots, places = np.unique([ones, others], return_inverse=True)
+        parent[roots] = roots[_in_turn(*places.reshape(2, -1).tolist())]
+
+
+def _in_turn(ones: list[int], others: list[int]) -> list[int]:
+    """The root of every number up to the largest, after the set of each of the ones went to that of its other."""
+    parent = list(range(max(*ones, *others) + 1))
+
+    def find(number: int) -> int:
+        root = number
+        while parent[root] != root:
+            root = parent[root]
+        while parent[number] != root:
+            parent[number], number = root, parent[number]
+        return root
+
+    for one, other in zip(ones, others, strict=True):
+        parent[find(one)] = find(other)
+    return [find(number) for number in range(len(parent))]
 
 
 def _roots(parent: np.ndarray, numbers: np.ndarray) -> np.ndarray:
