@@ -6,6 +6,8 @@ gets nothing that would cost it much, and the integers are spared a rounding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mz.graph import (
     Activation,
     AvgPool,
@@ -66,20 +68,24 @@ def join_on_host(draft: Draft) -> None:
         if layer.name in last and not layer.host and (behind or _joins(draft, layer)):
             draft.update(layer.name, host=True)
             draft.note(layer.name, "runs on the host, where what it joins has scales of its own")
-    for layer in reversed(order):
-        readers = draft.readers(layer.name)
-        light = _moves(layer) and layer.name not in draft.outputs
-        if light and readers and all(draft.layers[name].host for name in readers):
-            draft.update(layer.name, host=True)
+    _leave(draft, _moves)
 
 
 def leave_to_host(draft: Draft) -> None:
     """A move, a function of one tensor or plain constants that nothing but host layers read."""
+
+    def light(layer: Layer) -> bool:
+        square = isinstance(layer, Mul) and layer.is_square
+        return _moves(layer) or isinstance(layer, Affine) or _is_function(layer) or square
+
+    _leave(draft, light)
+
+
+def _leave(draft: Draft, light: Callable[[Layer], bool]) -> None:
+    """To the host what nothing but host layers read, if it is light."""
     for layer in reversed(list(draft.in_order())):
         readers = draft.readers(layer.name)
-        square = isinstance(layer, Mul) and layer.is_square
-        light = _moves(layer) or isinstance(layer, Affine) or _is_function(layer) or square
-        if layer.host or not light or not readers or layer.name in draft.outputs:
+        if layer.host or not light(layer) or not readers or layer.name in draft.outputs:
             continue
         if all(draft.layers[name].host for name in readers):
             draft.update(layer.name, host=True)
