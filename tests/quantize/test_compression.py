@@ -77,10 +77,7 @@ def test_sensitivities_are_the_noise_of_one_layer_in_4_bits():
     x = images(8)
     quantization = quantize(graph, params, collect(session, [x], 1), Recipe())
     seen: list[str] = []
-    found = sensitivities(
-        graph, params, quantization, x, lambda changed: FloatSession(graph, changed), per_layer_scale=False,
-        layer_done=seen.append,
-    )  # fmt: skip
+    found = sensitivities(graph, params, quantization, x, per_layer_scale=False, layer_done=seen.append)
     assert [s.layer for s in found] == names == seen
     assert [s.weights for s in found] == [params[name]["kernel"].size for name in names]
     noise = {s.layer: s.noise for s in found}

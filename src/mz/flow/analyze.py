@@ -25,6 +25,7 @@ from mz.quantize import (
     Mend,
     Observed,
     Range,
+    enough_images,
     image_limit,
     mended,
     mends,
@@ -36,7 +37,6 @@ from mz.quantize import (
 )
 from mz.script import ScriptSettings
 
-IMAGES = 32
 GOAL_DB = 3.0
 """What the script should bring, unless the user says otherwise."""
 RANGED_GROUPS = 8
@@ -151,7 +151,7 @@ def _images(
 ) -> dict[str, np.ndarray]:
     config = configuration(archive, ref)
     dataset = data.open_calibration(config, data_path)
-    count = min(data_count or IMAGES, len(dataset))
+    count = min(data_count or enough_images(archive.working_graph), len(dataset))
     if (most := image_limit(archive.working_graph)) < count:
         note(f"{most} of {count} images: more would take too much memory")
         count = most

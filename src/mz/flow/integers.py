@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mz.engines.float_ort import FloatSession, tapped_session
+from mz.engines.float_ort import tapped_session
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.engines.memory import give_back
 from mz.flow.calibration import CalibrationSet, Images, calibrate, some, without
@@ -24,9 +24,11 @@ from mz.quantize import (
     Statistics,
     choose_four_bit,
     choose_sixteen_bit,
+    enough_images,
     histograms,
     image_bytes,
     image_count,
+    image_limit,
     in_chunks,
     quantize,
     refine,
@@ -35,7 +37,6 @@ from mz.quantize import (
 )
 from mz.report.statistics import SnrMeter
 
-SENSITIVITY_IMAGES = 32
 NOISE_IMAGES = 32
 
 
@@ -167,7 +168,7 @@ def _share_out(
 
     A layer keeps the precision that the script gives it, and 4 bits that it was given before.
     """
-    images = some(sample, SENSITIVITY_IMAGES)
+    images = some(sample, min(enough_images(graph), image_limit(graph)))
     weighted = graph.weighted
     with progress("sensitivity", len(weighted), "layers") as advance:
         found = sensitivities(
@@ -175,7 +176,6 @@ def _share_out(
             params,
             quantize(graph, params, statistics, recipe),
             images,
-            lambda changed: FloatSession(graph, changed),
             per_layer_scale=recipe.per_layer_weight_scale,
             bits=min(bits, 8),
             layer_done=lambda name: advance(1),

@@ -18,7 +18,7 @@ from mz import data, script, tasks, zoo
 from mz.archive import Archive
 from mz.compiler import bit_operations, summarize
 from mz.errors import UserError
-from mz.flow.analyze import IMAGES, measure, patch
+from mz.flow.analyze import measure, patch
 from mz.flow.calibration import open_set
 from mz.flow.evaluate import evaluate_archive
 from mz.flow.held_out import split
@@ -41,7 +41,7 @@ from mz.flow.recipe import script_settings
 from mz.flow.search_state import State, file_digest, open_state, search_key, state_path
 from mz.graph import Precision
 from mz.optimize import device_input
-from mz.quantize import image_limit, worst_first
+from mz.quantize import enough_images, image_limit, worst_first
 from mz.script import OPTIMIZATION_LEVELS, ScriptSettings
 
 MIXED = {f"mixed, {db} dB": db for db in (3, 6, 12)}
@@ -261,7 +261,8 @@ def _patches(ground: Ground, state: State, made: dict[str, Archive]) -> dict[str
     archive, _ = _make(ground, Rung(f"level {level}", level), state, made)
     if archive is None:
         return dict.fromkeys(("other ranges", *MIXED), "")
-    count = min(IMAGES, image_limit(archive.working_graph), len(ground.calibration))
+    graph = archive.working_graph
+    count = min(enough_images(graph), image_limit(graph), len(ground.calibration))
     feed = only_input(archive.graph)
     images = open_set(ground.calibration, tasks.load(ground.config), feed, count).sample(count)
     images = {name: device_input(archive.input_form, value) for name, value in images.items()}

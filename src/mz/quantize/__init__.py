@@ -14,7 +14,7 @@ from mz.quantize.compression import (
 from mz.quantize.finetune import Finetune, FinetuneReport, finetune
 from mz.quantize.histograms import histograms
 from mz.quantize.mending import RANGE_ALONE, Mend, Range, mended, mends, output_noise, try_ranges, worst_first
-from mz.quantize.noise_analysis import Alone, Observed, image_limit, noise_alone, observe
+from mz.quantize.noise_analysis import Alone, Observed, noise_alone, observe
 from mz.quantize.normalization_scales import normalization_scales
 from mz.quantize.quantizer import activation_quants, quantize
 from mz.quantize.range_choice import (
@@ -25,6 +25,7 @@ from mz.quantize.range_choice import (
     refined_best,
 )
 from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
+from mz.quantize.remainder import enough_images, image_limit
 from mz.quantize.residual_streams import residual_streams
 from mz.quantize.sequential import Refinements, image_count, refine, rounds_to_second_order
 from mz.quantize.softmax_scales import softmax_scales
@@ -72,6 +73,7 @@ __all__ = [
     "choose_sixteen_bit",
     "collect",
     "contenders",
+    "enough_images",
     "finetune",
     "fingerprint",
     "histograms",

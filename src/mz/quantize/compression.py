@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mz.graph import Graph, Params, Quantization, Weighted
-from mz.quantize.statistics import FloatRunner
+from mz.quantize.remainder import places
 from mz.quantize.weights import dequantize_kernel, quantize_weights
 
 SHARES = {0: 0.0, 1: 0.2, 2: 0.4, 3: 0.6, 4: 0.8, 5: 1.0}
@@ -20,7 +20,9 @@ SHARES = {0: 0.0, 1: 0.2, 2: 0.4, 3: 0.6, 4: 0.8, 5: 1.0}
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """noise: power of the change of the outputs over their power. weights: how many weights the layer has."""
+    """noise: power of the change of the outputs over their power, mean over the outputs. weights: how many weights the
+    layer has.
+    """
 
     layer: str
     noise: float
@@ -32,7 +34,6 @@ def sensitivities(
     params: Params,
     quantization: Quantization,
     images: Mapping[str, np.ndarray],
-    open_session: Callable[[Params], FloatRunner],
     *,
     per_layer_scale: bool,
     bits: int = 4,
@@ -41,21 +42,17 @@ def sensitivities(
     """Every accelerator layer with weights of `bits` bits, measured on `images` (float32 [N, *shape] by Input layer),
     in graph order.
     """
-    reference = open_session(params).run(images)
     found = []
-    for layer in graph.layers:
-        if not isinstance(layer, Weighted) or layer.host:
+    for place in places(graph, params, images):
+        layer = place.layer
+        if not isinstance(layer, Weighted):
             continue
         x, y = quantization.tensors[layer.inputs[0]], quantization.tensors[layer.name]
         kernel, bias = params[layer.name]["kernel"], params[layer.name]["bias"]
         weight = quantize_weights(layer, kernel, bias, x, y, bits, per_layer=per_layer_scale)
-        changed = params | {layer.name: params[layer.name] | {"kernel": dequantize_kernel(layer, weight)}}
-        outputs = open_session(changed).run(images)
-        noise = sum(
-            float(((outputs[name] - reference[name]) ** 2).sum(dtype=np.float64)) for name in graph.outputs
-        )
-        power = sum(float((reference[name] ** 2).sum(dtype=np.float64)) for name in graph.outputs)
-        found.append(Sensitivity(layer.name, noise / power if power > 0 else noise, kernel.size))
+        changed = params[layer.name] | {"kernel": dequantize_kernel(layer, weight)}
+        noise = place.noise(place.output_with({layer.name: changed}))
+        found.append(Sensitivity(layer.name, noise, kernel.size))
         layer_done(layer.name)
     return found
 

@@ -23,8 +23,6 @@ from mz.quantize.statistics import image_bytes, in_chunks
 from mz.quantize.weights import dequantize_kernel
 from mz.report.statistics import SnrMeter
 
-_LARGEST_BYTES = 256 << 20
-
 
 @dataclass(frozen=True, slots=True)
 class Alone:
@@ -58,11 +56,6 @@ class Observed:
 def fake(values: np.ndarray, quant: TensorQuant) -> np.ndarray:
     """Float32 values after a way through integers."""
     return quant.dequantize(quantize_values(values, quant.scale, quant.zero_point, quant.bits))
-
-
-def image_limit(graph: Graph) -> int:
-    """How many images keep the largest tensor within 256 MiB."""
-    return max(1, _LARGEST_BYTES // (4 * max(math.prod(layer.shape) for layer in graph.layers)))
 
 
 def makers(graph: Graph, params: Params, images: Mapping[str, np.ndarray]) -> Iterator[Place]:

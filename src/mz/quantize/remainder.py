@@ -6,6 +6,7 @@ tensors that are still read; so no layer is computed again to judge a later one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,24 @@ from mz.graph import Graph, Input, Layer, Params
 
 Tensors = Mapping[str, np.ndarray]
 """float32 [N, *shape] by layer."""
+
+_LARGEST_BYTES = 256 << 20
+_FEWEST_IMAGES, _ENOUGH_IMAGES, _PASS_MACS = 8, 32, 1 << 34
+_SUMMED = 1 << 16
+"""So many squares are summed in float32, which is exact enough for as few."""
+
+
+def image_limit(graph: Graph) -> int:
+    """How many images keep the largest tensor within 256 MiB."""
+    return max(1, _LARGEST_BYTES // (4 * max(math.prod(layer.shape) for layer in graph.layers)))
+
+
+def enough_images(graph: Graph) -> int:
+    """32 images, 8 at least where a pass over so many would take more than 2^34 multiply-accumulates: what is measured
+    layer by layer takes a pass or two for each, and the larger a network, the more each image tells.
+    """
+    affordable = _PASS_MACS // max(1, graph.coverage().macs)
+    return min(max(affordable, _FEWEST_IMAGES), _ENOUGH_IMAGES)
 
 
 @dataclass
@@ -99,5 +118,6 @@ def _source(layer: Layer) -> Input:
 
 
 def _power(values: np.ndarray) -> float:
-    flat = np.asarray(values, np.float64).ravel()
-    return float(flat @ flat)
+    flat = np.asarray(values, np.float32).ravel()
+    pieces = (flat[start : start + _SUMMED] for start in range(0, len(flat), _SUMMED))
+    return float(sum(float(piece @ piece) for piece in pieces))
