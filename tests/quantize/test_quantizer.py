@@ -318,3 +318,29 @@ def test_any_magnitude_gives_usable_scales(size, method):
     for t in tensors.values():
         assert 0 < t.scale < math.inf
         assert t.scale >= np.finfo(np.float32).tiny
+
+
+def test_a_known_input_range_is_taken_where_nothing_else_decides():
+    graph = Graph(
+        "known",
+        (
+            layer(Input, "image"),
+            layer(MaxPool, "pool", "image", kernel_shape=(1, 1)),
+            layer(Input, "other"),
+            layer(Dense, "made", "other"),
+            layer(Concat, "both", "other", "made", shape=(4, 4, 4)),
+        ),
+        ("pool", "both"),
+    )
+    bounds = {"image": (-0.5, 0.5), "other": (-0.5, 0.5), "made": (-3.0, 3.0)}
+    known = Recipe(activation_range=MIN_MAX, input_ranges={"image": (-1.0, 1.5), "other": (-1.0, 1.5)})
+    steps = 2.5 / 255
+    for bits in (8, 16):
+        tensors = quants(graph, bounds, dataclasses.replace(known, precision=Precision(bits, 8)))
+        np.testing.assert_allclose(tensors["image"].real_range, (-1, 1.5), atol=steps)
+        assert tensors["pool"] == tensors["image"]
+        assert tensors["other"].real_range[1] > 2.9  # its scale is also that of `made`
+    cut = quants(graph, bounds, dataclasses.replace(known, precision=Precision(4, 8)))
+    np.testing.assert_allclose(cut["image"].real_range, (-0.5, 0.5), atol=0.1)
+    named = dataclasses.replace(known, layer_ranges={"pool": ActivationRange("manual", (-0.25, 0.25))})
+    np.testing.assert_allclose(quants(graph, bounds, named)["image"].real_range, (-0.25, 0.25), atol=0.01)

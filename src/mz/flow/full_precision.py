@@ -12,14 +12,15 @@ from mz import optimize
 from mz.flow.calibration import CalibrationSet
 from mz.flow.equalize import AS_ROUNDED, IMAGES, run_equalization
 from mz.flow.input_order import check_input_order
+from mz.flow.input_range import pixel_ends, with_input_range
 from mz.flow.options import Progress, Step
 from mz.flow.prelu_folding import IMAGES as FOLDING_IMAGES
 from mz.flow.prelu_folding import as_layers_and_folded
 from mz.flow.range_method import RangeTrials, with_range_method
 from mz.flow.recipe import Plan
 from mz.graph import Graph, Params
-from mz.optimize import InputForm, device_input
-from mz.quantize import ActivationRange, Recipe, Trial, image_count
+from mz.optimize import PIXELS, InputForm, device_input
+from mz.quantize import Recipe, Trial, image_count
 from mz.script import InputConversion, InputResize, NetworkChange, Normalization, OutputActivation
 from mz.zoo import Preprocessing
 
@@ -76,6 +77,7 @@ def full_precision(
     outputs = [change for change in plan.settings.changes if isinstance(change, OutputActivation)]
     added = {name for change in outputs for name in optimize.added_activations(graph, change.function)}
     passes.recipe = _recipe_of(passes, set(graph.by_name) - added, plan.recipe)
+    _fix_input_range(passes, preprocessing)
     _equalize(passes, plan, progress)
     if plan.optimization_level >= 0:
         _fold_into_prelus(passes, plan, progress)
@@ -210,6 +212,15 @@ def _weight_passes(passes: Passes, plan: Plan, cost: _Cost) -> None:
         passes.done("weight clipping", note, report.to_dict() | {"float_db": db})
 
 
+def _fix_input_range(passes: Passes, preprocessing: Preprocessing) -> None:
+    ends = PIXELS if passes.form else pixel_ends(preprocessing)
+    passes.recipe, step = with_input_range(
+        passes.graph, passes.params, passes.recipe, ends, passes.images.sample
+    )
+    if step is not None:
+        passes.steps.append(step)
+
+
 def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
     asked = plan.equalization
     if asked is None:
@@ -253,17 +264,13 @@ def _fold_into_prelus(passes: Passes, plan: Plan, progress: Progress) -> None:
 
 
 def _recipe_of(passes: Passes, parsed: Collection[str], recipe: Recipe) -> Recipe:
-    """The recipe for the changed graph: layers that went are forgotten, new ones have the precision of what they read,
-    and an input of pixels has exactly their range.
-    """
+    """The recipe for the changed graph: layers that went are forgotten, new ones are as precise as what they read."""
     present = passes.graph.by_name
     precisions = {name: value for name, value in recipe.layer_precisions.items() if name in present}
     for layer in passes.graph.layers:
         if layer.name not in parsed and layer.name not in precisions and layer.inputs:
             precisions[layer.name] = precisions.get(layer.inputs[0], recipe.precision)
     ranges = {name: value for name, value in recipe.layer_ranges.items() if name in present}
-    if passes.form:
-        ranges[passes.graph.inputs[0].name] = ActivationRange("manual", (0.0, 255.0))
     search = {name: value for name, value in recipe.layer_weight_search.items() if name in present}
     return dataclasses.replace(
         recipe, layer_precisions=precisions, layer_ranges=ranges, layer_weight_search=search

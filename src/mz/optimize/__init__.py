@@ -10,7 +10,7 @@ from mz.optimize.channels import Channels, channel_classes
 from mz.optimize.dead_channels import CHANNEL_BLOCK, remove_dead_channels
 from mz.optimize.equalization import MAX_SCALE, METHODS, EqualizationReport, equalize
 from mz.optimize.input_form import InputForm, device_input
-from mz.optimize.inputs import convert_input, fold_normalization, resize_input
+from mz.optimize.inputs import PIXELS, convert_input, fold_normalization, resize_input
 from mz.optimize.output_activation import added_activations, change_output_activation
 from mz.optimize.peaks import PeakGatherer, Peaks, find_peaks
 from mz.optimize.pools import pools_to_convolutions
@@ -26,6 +26,7 @@ __all__ = [
     "CHANNEL_BLOCK",
     "MAX_SCALE",
     "METHODS",
+    "PIXELS",
     "AbsorptionReport",
     "Channels",
     "EqualizationReport",

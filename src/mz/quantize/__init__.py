@@ -14,7 +14,7 @@ from mz.quantize.compression import (
 from mz.quantize.finetune import Finetune, FinetuneReport, finetune
 from mz.quantize.histograms import histograms
 from mz.quantize.mending import RANGE_ALONE, Mend, Range, mended, mends, output_noise, try_ranges, worst_first
-from mz.quantize.noise_analysis import Alone, Observed, noise_alone, observe
+from mz.quantize.noise_analysis import Alone, Observed, fake, noise_alone, observe
 from mz.quantize.normalization_scales import normalization_scales
 from mz.quantize.quantizer import activation_quants, quantize
 from mz.quantize.range_choice import (
@@ -24,6 +24,7 @@ from mz.quantize.range_choice import (
     output_noise_by_method,
     refined_best,
 )
+from mz.quantize.ranges import tensor_quant
 from mz.quantize.recipe import RANGE_METHODS, ActivationRange, Recipe
 from mz.quantize.remainder import enough_images, image_limit
 from mz.quantize.residual_streams import residual_streams
@@ -74,6 +75,7 @@ __all__ = [
     "collect",
     "contenders",
     "enough_images",
+    "fake",
     "finetune",
     "fingerprint",
     "histograms",
@@ -97,6 +99,7 @@ __all__ = [
     "scaled_ends",
     "sensitivities",
     "softmax_scales",
+    "tensor_quant",
     "try_ranges",
     "worst_first",
 ]

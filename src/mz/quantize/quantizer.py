@@ -80,10 +80,7 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
     for group in groups:
         makers = [name for name in group if not is_move(graph[name])]
         bits = recipe.activation_bits(group)
-        how = next(
-            (recipe.layer_ranges[name] for name in group if name in recipe.layer_ranges),
-            recipe.activation_range,
-        )
+        how = _how(recipe, group, makers, bits)
         function = _readers_function(graph, group)
         low, high = _range([statistics[name] for name in makers], how, bits, function)
         if bits > 8 and how.method not in ("manual", "percentile"):
@@ -94,6 +91,18 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
         tensors.update(dict.fromkeys(group, tensor_quant(low, high, bits, even)))
     _make_products_exact(graph, groups, tensors)
     return tensors
+
+
+def _how(recipe: Recipe, group: Sequence[str], makers: Sequence[str], bits: int) -> ActivationRange:
+    """How the range of a group is found. One with which an input alone makes its integers may be known beforehand; 4
+    bits have to cut it.
+    """
+    named = (recipe.layer_ranges[name] for name in group if name in recipe.layer_ranges)
+    known = [recipe.input_ranges[name] for name in makers if name in recipe.input_ranges]
+    common = recipe.activation_range
+    if known and len(makers) == 1 and bits >= 8:
+        common = ActivationRange("manual", known[0])
+    return next(named, common)
 
 
 def _readers_function(graph: Graph, group: Sequence[str]) -> Function:

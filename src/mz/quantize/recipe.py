@@ -33,15 +33,17 @@ class ActivationRange:
 class Recipe:
     """How a graph is quantized.
 
-    precision: of every layer that `layer_precisions` does not name. per_layer_weight_scale: one weight scale a layer
-    instead of one per output channel. weight_search: weight scales by least squared error instead of the
-    largest weight.
+    precision: of every layer that `layer_precisions` does not name. input_ranges: by Input layer, where the range is
+    known beforehand, as that of pixels is; `layer_ranges` win over them. per_layer_weight_scale: one weight scale a
+    layer instead of one per output channel. weight_search: weight scales by least squared error instead of the largest
+    weight.
     """
 
     precision: Precision = field(default_factory=Precision)
     layer_precisions: Mapping[str, Precision] = field(default_factory=dict)
     activation_range: ActivationRange = field(default_factory=ActivationRange)
     layer_ranges: Mapping[str, ActivationRange] = field(default_factory=dict)
+    input_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     weight_search: bool = True
     layer_weight_search: Mapping[str, bool] = field(default_factory=dict)
     per_layer_weight_scale: bool = False
@@ -106,6 +108,7 @@ class Recipe:
                 name: [how.method, *how.bounds] if how.method in ("percentile", "manual") else [how.method]
                 for name, how in self.layer_ranges.items()
             },
+            "input_ranges": {name: list(ends) for name, ends in self.input_ranges.items()},
             "layer_weight_search": dict(self.layer_weight_search),
         }
 
