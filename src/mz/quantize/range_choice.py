@@ -22,7 +22,7 @@ CANDIDATES = ("l3", "min_max", "mse", "l1_5")
 
 REFINED_CANDIDATES = ("l3", "mse", "l1_5")
 """Those where integers are refined later: that mends much of what clipping does, and min/max was the best of no network
-any more (docs/quantization.md, section 3).
+any more (docs/quantization-evidence.md, section 3).
 """
 
 MARGIN_DB, FOUR_BIT_MARGIN_DB, REFINED_MARGIN_DB = 1.0, 2.0, 0.25

@@ -70,7 +70,7 @@ POWERS = {"l1_5": 1.5, "mse": 2.0, "l3": 3.0}
 """Exponent of the error that a range search minimizes, by method."""
 
 BEST_METHOD = {4: "mse", 8: "l3", 16: "min_max"}
-"""What `auto` means, by bits, as measured (docs/quantization.md)."""
+"""What `auto` means, by bits, as measured (docs/quantization-evidence.md)."""
 
 
 def least_error(
@@ -83,7 +83,7 @@ def least_error(
     Clipping and rounding error both count, measured on the histograms; the ends are searched in turn. Each
     tensor weighs by its own mean |value|^power, so that a quiet one is not drowned by a loud one. A power above 2 clips
     less: the few largest values carry more of what a network says than their share of the squared error
-    (docs/quantization.md has the measurement; Nahshan et al., "Loss Aware Post-Training Quantization", 2019, section 4,
+    (docs/quantization-evidence.md has the measurement; Nahshan et al., "Loss Aware Post-Training Quantization", 2019, section 4,
     search the power itself).
     """
     full = min_max(statistics, function)

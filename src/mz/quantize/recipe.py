@@ -70,7 +70,7 @@ class Recipe:
 
     def with_mended_weights(self) -> Recipe:
         """The same with weights of two bits more, to the nearest integers: about the noise that second-order rounding
-        leaves (docs/quantization.md, section 6), at the price of a trial without it.
+        leaves (docs/full-precision-evidence.md, section 7), at the price of a trial without it.
         """
         return dataclasses.replace(
             self,
