@@ -82,9 +82,9 @@ def least_error(
 
     Clipping and rounding error both count, measured on the histograms; the ends are searched in turn. Each
     tensor weighs by its own mean |value|^power, so that a quiet one is not drowned by a loud one. A power above 2 clips
-    less: the few largest values carry more of what a network says than their share of the squared error
-    (docs/quantization-evidence.md has the measurement; Nahshan et al., "Loss Aware Post-Training Quantization", 2019, section 4,
-    search the power itself).
+    less: the few largest values carry more of what a network says than their share of the squared error (measured in
+    docs/quantization-evidence.md; Nahshan et al., "Loss Aware Post-Training Quantization", 2019, section 4, search the
+    power itself).
     """
     full = min_max(statistics, function)
     if full[0] == full[1]:

@@ -1,7 +1,7 @@
 """Weight scales and second-order rounding together: the scale whose rounded weights keep the layer's output closest.
 
 Clipping the largest weights buys finer steps for the rest. What that does to the output, only the second moments of the
-inputs can tell: by the error of the weights alone it looks far better than it is (docs/quantization-evidence.md, section 6).
+inputs can tell: by the error of the weights alone it looks far better than it is (docs/quantization-evidence.md).
 
 Least squares also shrinks: what rounding loses of a channel's signal is lost in the same direction in every layer, and
 adds up along the network, where rounding noise does not. So every scale is finally set to where the integers carry
