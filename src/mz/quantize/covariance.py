@@ -167,7 +167,7 @@ def chance(count: int, size: int) -> float:
     """By which share of the mean of their diagonal second moments [K, K] of so many samples are to be damped.
 
     The fewer samples there are of a weight, the more of X^T X is chance: trusted, it fits and rounds worse for other
-    images than doing nothing (section 6 of docs/quantization-evidence.md, section 5 of docs/full-precision-evidence.md).
+    images than doing nothing (docs/quantization-evidence.md, section 6; docs/full-precision-evidence.md, section 5).
     """
     return max(_LEAST_DAMPING, size / count)
 
