@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.optimize.networks import Builder, images
 
-from mz.flow import equalize
+from mz.flow import contest, equalize
 from mz.flow.options import no_progress
 from mz.graph import Graph, Precision
 from mz.quantize import Recipe, Refinements
@@ -44,10 +44,10 @@ def run(monkeypatch, asked: Equalization, gains, trial=Scripted, recipe=None, al
     builder = Builder(0)
     builder.conv(builder.conv(builder.last, 6, 3), 4)
     graph, params = builder.finish()
-    monkeypatch.setattr(equalize, "Trial", trial)
+    monkeypatch.setattr(contest, "Trial", trial)
     for name, value in {"gains": gains, "came": params, "tried": [], "ranges": []}.items():
         monkeypatch.setattr(Scripted, name, value)
-    monkeypatch.setattr(equalize, "ALIKE_OCTAVES", alike)
+    monkeypatch.setattr(contest, "ALIKE_OCTAVES", alike)
     monkeypatch.setattr(equalize, "pools_to_convolutions", lambda graph, params, peaks: (graph, params, []))
     found = equalize.run_equalization(graph, params, images(graph, 8), recipe, asked, no_progress, **options)
     return graph, *found

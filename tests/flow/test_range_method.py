@@ -9,9 +9,9 @@ from tests.optimize.networks import Builder, images
 
 from mz.flow import range_method
 from mz.flow.calibration import some
-from mz.flow.equalize import AS_ROUNDED
 from mz.flow.options import no_progress
 from mz.flow.range_method import with_range_method
+from mz.flow.trials import AS_ROUNDED
 from mz.graph import Conv, Graph, Input, Precision
 from mz.quantize import ActivationRange, Recipe, Refinements
 

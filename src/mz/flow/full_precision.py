@@ -10,7 +10,8 @@ from typing import Any
 
 from mz import optimize
 from mz.flow.calibration import CalibrationSet
-from mz.flow.equalize import AS_ROUNDED, IMAGES, run_equalization
+from mz.flow.contest import IMAGES
+from mz.flow.equalize import run_equalization
 from mz.flow.input_order import check_input_order
 from mz.flow.input_range import pixel_ends, with_input_range
 from mz.flow.options import Progress, Step
@@ -18,6 +19,7 @@ from mz.flow.prelu_folding import IMAGES as FOLDING_IMAGES
 from mz.flow.prelu_folding import as_layers_and_folded
 from mz.flow.range_method import RangeTrials, with_range_method
 from mz.flow.recipe import Plan
+from mz.flow.trials import AS_ROUNDED
 from mz.graph import Graph, Params
 from mz.optimize import PIXELS, InputForm, device_input
 from mz.quantize import Recipe, Trial, image_count

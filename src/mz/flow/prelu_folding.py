@@ -12,8 +12,8 @@ import numpy as np
 
 from mz.engines.memory import give_back
 from mz.flow.calibration import halves, statistics_of
-from mz.flow.equalize import judged
 from mz.flow.options import Progress
+from mz.flow.trials import judged
 from mz.graph import Graph, Params
 from mz.quantize import ActivationRange, Recipe, Refinements, Trial
 

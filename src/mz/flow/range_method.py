@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from mz.engines.memory import give_back
 from mz.flow.calibration import Images, halves, some, statistics_of
-from mz.flow.equalize import AS_ROUNDED, judged
 from mz.flow.options import Progress
+from mz.flow.trials import AS_ROUNDED, judged
 from mz.graph import Graph, Params
 from mz.quantize import (
     REFINED_CANDIDATES,

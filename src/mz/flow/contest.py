@@ -1,0 +1,175 @@
+"""Changed networks against the network as it came: each quantized and measured on images that it was not made by."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mz.engines.memory import give_back
+from mz.flow.calibration import halves, some, statistics_of
+from mz.flow.trials import AS_ROUNDED, Calibrated, judged
+from mz.graph import Graph, Params
+from mz.optimize import METHODS, EqualizationReport, PeakGatherer, Peaks
+from mz.quantize import ActivationRange, Recipe, Refinements, Trial
+from mz.quantize.range_choice import MARGIN_DB as RANGES_MARGIN_DB
+
+IMAGES = 128
+"""Either half of them gives peaks and ranges once, and images of the other half judge; what is kept is made on all."""
+JUDGED_IMAGES, ROUGHLY_JUDGED = 32, 8
+ROUNDED_IMAGES, CORRECTED_IMAGES = 32, 8
+MARGIN_DB = 0.25
+"""What a method must bring over none on the mean of images, and more than it loses with the ranges of either half:
+where these end depends on the few images that gave them, and that moves a network by more than most methods do."""
+
+TOLERATED_DB = 1.0
+"""What a method may lose on one half and still be tried on the other."""
+
+HOPELESS_DB = 3.0
+"""Behind the network as it came, before any refinement: more than refinements were ever seen to give back."""
+
+ALIKE_DB = 0.5
+"""Trials on a few dozen images tell no less apart."""
+
+ALIKE_OCTAVES = 0.1
+"""Root mean square over channels between two methods' factors, below which one trial is good for both: half of twelve
+networks have one_step and two_step so near, and trials of both were within 0.2 dB of each other there.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A network as a method made it, what it scaled, and what else is to be told of it."""
+
+    graph: Graph
+    params: Params
+    report: EqualizationReport
+    told: dict[str, Any] = field(default_factory=dict)
+
+
+Change = Callable[[Peaks], Changed]
+"""What a method makes by the peaks of some images."""
+
+
+class Fold:
+    """Half of the images, float32 [N, *shape] by Input layer, what one pass over them gives of the network as it came,
+    and a trial on images of the other half.
+    """
+
+    def __init__(
+        self, graph: Graph, params: Params, seen: Mapping[str, np.ndarray], unseen: Mapping[str, np.ndarray]
+    ) -> None:
+        gatherer = PeakGatherer(graph)
+        self.seen = seen
+        self.network: Calibrated = graph, params, statistics_of(graph, params, [seen], [gatherer])
+        self.peaks = gatherer.peaks
+        self.trial = Trial(graph, params, some(unseen, JUDGED_IMAGES))
+
+    def changed(self, change: Change) -> Calibrated:
+        made = change(self.peaks)
+        return made.graph, made.params, statistics_of(made.graph, made.params, [self.seen])
+
+    def roughly(self, network: Calibrated, recipe: Recipe) -> float:
+        """Mean SNR of a few of the other half's images in dB, nothing refined: what is far off stands out on any."""
+        return float(self.trial.image_dbs(*network, recipe, most=ROUGHLY_JUDGED).mean())
+
+    def judge(self, network: Calibrated, recipe: Recipe, refinements: Refinements) -> float:
+        """Mean SNR of the other half's images in dB, after these refinements on some of this half."""
+        images = some(self.seen, ROUNDED_IMAGES if refinements.rounding else CORRECTED_IMAGES)
+        return judged(self.trial, network, recipe, images, refinements)
+
+
+class Contest:
+    """Methods by name, and what they measured: each on either half of the images, made by the other half.
+
+    peaks: of all images. found: mean SNR of the outputs in dB, `none` being the network as it came. made: by the peaks
+    of all images, where that changes anything. better: the names of those that help; of all that were judged where
+    a method is not `optional`.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        params: Params,
+        images: Mapping[str, np.ndarray],
+        recipe: Recipe,
+        refinements: Refinements,
+        optional: bool,
+    ) -> None:
+        seen, unseen = halves(images, IMAGES // 2, IMAGES // 2)
+        self.folds = [Fold(graph, params, *pair) for pair in ((seen, unseen), (unseen, seen))]
+        give_back()
+        self.peaks = self.folds[0].peaks.merged(self.folds[1].peaks)
+        self.recipe, self._rough = _with_ranges(recipe, self.folds[0])
+        self.refinements, self.optional = refinements, optional
+        self.found = {"none": self._rough}
+        self.made: dict[str, Changed] = {}
+        self.better: list[str] = []
+
+    def enter(self, name: str, change: Change) -> None:
+        """Makes and measures what a method makes, or takes the measure of another that made nearly the same."""
+        made = change(self.peaks)
+        if not made.report.scaled:
+            return
+        rivals = {} if made.told else self.made
+        twin = next((other for other in rivals if _alike(rivals[other].report, made.report)), None)
+        self.made[name] = made
+        if twin is None:
+            self._judge(name, change)
+        else:
+            self.found[name] = self.found[twin]
+
+    def best(self, names: Sequence[str]) -> str:
+        """Of the networks that measure alike, the one by the method that METHODS names last: the finer the weights that
+        judge, the less counts what a method that looks at activations alone does to the kernels. Above 8 bits all noise
+        is rounding, which any image tells, and the weights judge as they are: the best is the best.
+        """
+        margin = 0 if self.recipe.precision.above_8_bits else ALIKE_DB
+        enough = max(self.found[name] for name in names) - margin
+        alike = [name for name in names if self.found[name] >= enough]
+        return next((name for name in reversed(METHODS) if name in alike), alike[0])
+
+    def _judge(self, name: str, change: Change) -> None:
+        """An optional method that is hopeless before any refinement, or loses on one half, is tried no further."""
+        decibels: list[float] = []
+        for number, fold in enumerate(self.folds):
+            network = fold.changed(change)
+            if self.optional and self.refinements != AS_ROUNDED and not decibels:
+                self.found[name] = fold.roughly(network, self.recipe)
+                if self.found[name] < self._rough - HOPELESS_DB:
+                    return
+            decibels.append(fold.judge(network, self.recipe, self.refinements))
+            give_back()
+            if self.optional and decibels[number] < self._without[number] - TOLERATED_DB:
+                break
+        self.found[name], self.found["none"] = float(np.mean(decibels)), float(np.mean(self._without))
+        gains = np.subtract(decibels, self._without[: len(decibels)])
+        helps = len(gains) == len(self.folds) and gains.mean() > max(MARGIN_DB, -gains.min())
+        if helps or not self.optional:
+            self.better.append(name)
+
+    @cached_property
+    def _without(self) -> list[float]:
+        return [fold.judge(fold.network, self.recipe, self.refinements) for fold in self.folds]
+
+
+def _with_ranges(recipe: Recipe, fold: Fold) -> tuple[Recipe, float]:
+    """The recipe, with narrow ranges where it leaves the choice open and the network as it came is better off with
+    them, and what the fold measures: under ranges that lose 5 dB no method shows what it brings.
+    """
+    wide = fold.roughly(fold.network, recipe)
+    if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
+        return recipe, wide
+    narrow = dataclasses.replace(recipe, activation_range=ActivationRange("l1_5"))
+    found = fold.roughly(fold.network, narrow)
+    return (narrow, found) if found > wide + RANGES_MARGIN_DB else (recipe, wide)
+
+
+def _alike(one: EqualizationReport, other: EqualizationReport) -> bool:
+    """Whether two methods came to nearly the same, as one_step and two_step mostly do with one scale a channel."""
+    octaves = np.log2(one.factors / other.factors)
+    return bool(np.sqrt(np.square(octaves).mean()) <= ALIKE_OCTAVES)
