@@ -21,8 +21,7 @@ Tensors = Mapping[str, np.ndarray]
 
 _LARGEST_BYTES = 256 << 20
 _FEWEST_IMAGES, _ENOUGH_IMAGES, _PASS_MACS = 8, 32, 1 << 34
-_SUMMED = 1 << 16
-"""So many squares are summed in float32, which is exact enough for as few."""
+_SUMMED_AT_ONCE = 1 << 16
 
 
 def image_limit(graph: Graph) -> int:
@@ -42,7 +41,8 @@ def enough_images(graph: Graph) -> int:
 class Place:
     """One layer of the float network, with what it reads and makes on some images, and the network behind it.
 
-    live: the tensors that later layers read, that of `layer` among them. expected: the network's outputs.
+    live: the tensors that later layers read, that of `layer` among them. expected: the network's outputs, and powers:
+    the sums of their squares.
     """
 
     graph: Graph
@@ -51,6 +51,7 @@ class Place:
     inputs: dict[str, np.ndarray]
     live: dict[str, np.ndarray]
     expected: Tensors
+    powers: Mapping[str, float]
     _later: tuple[Layer, ...] = field(default=())
 
     @property
@@ -70,7 +71,7 @@ class Place:
         shares = [
             _power(found[name] - expected) / power if name in found else 0.0
             for name, expected in self.expected.items()
-            if (power := _power(expected)) > 0
+            if (power := self.powers[name]) > 0
         ]
         return float(np.mean(shares)) if shares else 0.0
 
@@ -95,6 +96,7 @@ def places(graph: Graph, params: Params, images: Tensors) -> Iterator[Place]:
     A place is to be used before the next one is asked for. Tensors are dropped after their last reader.
     """
     expected = FloatSession(graph, params).run(images)
+    powers = {name: _power(output) for name, output in expected.items()}
     last = {name: index for index, layer in enumerate(graph.layers) for name in layer.inputs}
     live: dict[str, np.ndarray] = {}
     for index, layer in enumerate(graph.layers):
@@ -102,7 +104,7 @@ def places(graph: Graph, params: Params, images: Tensors) -> Iterator[Place]:
         is_input = isinstance(layer, Input)
         live[layer.name] = images[layer.name] if is_input else _run_alone(graph, layer, params, inputs)
         if not layer.host:
-            yield Place(graph, params, layer, inputs, dict(live), expected, graph.layers[index + 1 :])
+            yield Place(graph, params, layer, inputs, dict(live), expected, powers, graph.layers[index + 1 :])
         for name in (*layer.inputs, layer.name):
             if last.get(name, -1) <= index:
                 live.pop(name, None)
@@ -118,6 +120,8 @@ def _source(layer: Layer) -> Input:
 
 
 def _power(values: np.ndarray) -> float:
-    flat = np.asarray(values, np.float32).ravel()
-    pieces = (flat[start : start + _SUMMED] for start in range(0, len(flat), _SUMMED))
-    return float(sum(float(piece @ piece) for piece in pieces))
+    flat, power = values.ravel(), 0.0
+    for start in range(0, len(flat), _SUMMED_AT_ONCE):
+        piece = flat[start : start + _SUMMED_AT_ONCE].astype(np.float64)
+        power += float(piece @ piece)
+    return power
