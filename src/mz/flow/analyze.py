@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mz import data, script, tasks
+from mz import data, script, tasks, zoo
 from mz.archive import Archive
 from mz.errors import UserError
 from mz.flow.calibration import open_set
@@ -155,6 +155,13 @@ def _images(
     if (most := image_limit(archive.working_graph)) < count:
         note(f"{most} of {count} images: more would take too much memory")
         count = most
+    return sampled(archive, config, dataset, count)
+
+
+def sampled(
+    archive: Archive, config: zoo.NetworkConfig, dataset: data.Dataset, count: int
+) -> dict[str, np.ndarray]:
+    """So many images of a data set, evenly spaced, as the device takes them: float32 [N, *shape] by Input layer."""
     found = open_set(dataset, tasks.load(config), only_input(archive.graph), count).sample(count)
     return {name: device_input(archive.input_form, value) for name, value in found.items()}
 

@@ -78,12 +78,12 @@ def evaluate_archive(
         for images, about in data.batches(dataset, task.preprocess_batch, size, damaged=leave_out):
             began = time.perf_counter()
             expected = reference.run({feed: images})
+            float_outputs, outputs = [expected[name] for name in archive.graph.outputs], None
             if judged is None:
                 tally.seconds += time.perf_counter() - began
                 if dump is not None:
                     dump.add(expected, about)
-            float_outputs, outputs = [expected[name] for name in archive.graph.outputs], None
-            if judged is not None:
+            else:
                 feeds = {feed: device_input(archive.input_form, images)}
                 if not tally.agreements:
                     judged.check(feeds)
@@ -97,9 +97,10 @@ def evaluate_archive(
         raise UserError(
             f"{dataset.name}: not one of its {len(dataset)} images can be read; the first: {damaged[0]}"
         )
-    measured = _result(archive, options, judged, tally)
     measured = dataclasses.replace(
-        measured, damaged=tuple(damaged), saturation=_counted(archive.working_graph, saturation)
+        _result(archive, options, judged, tally),
+        damaged=tuple(damaged),
+        saturation=_counted(archive.working_graph, saturation),
     )
     source = options.data_path.name if options.data_path else dataset.name
     return dataclasses.replace(measured, archive=with_accuracy(archive, measured, source))

@@ -18,11 +18,10 @@ from mz import data, script, tasks, zoo
 from mz.archive import Archive
 from mz.compiler import bit_operations, summarize
 from mz.errors import UserError
-from mz.flow.analyze import measure, patch
-from mz.flow.calibration import open_set
+from mz.flow.analyze import measure, patch, sampled
 from mz.flow.evaluate import evaluate_archive
 from mz.flow.held_out import split
-from mz.flow.networks import configuration, load, only_input, working_arch
+from mz.flow.networks import configuration, load, working_arch
 from mz.flow.optimize import optimize_archive
 from mz.flow.options import (
     EvalOptions,
@@ -40,7 +39,6 @@ from mz.flow.options import (
 from mz.flow.recipe import script_settings
 from mz.flow.search_state import State, file_digest, open_state, search_key, state_path
 from mz.graph import Precision
-from mz.optimize import device_input
 from mz.quantize import enough_images, image_limit, worst_first
 from mz.script import OPTIMIZATION_LEVELS, ScriptSettings
 
@@ -263,9 +261,7 @@ def _patches(ground: Ground, state: State, made: dict[str, Archive]) -> dict[str
         return dict.fromkeys(("other ranges", *MIXED), "")
     graph = archive.working_graph
     count = min(enough_images(graph), image_limit(graph), len(ground.calibration))
-    feed = only_input(archive.graph)
-    images = open_set(ground.calibration, tasks.load(ground.config), feed, count).sample(count)
-    images = {name: device_input(archive.input_form, value) for name, value in images.items()}
+    images = sampled(archive, ground.config, ground.calibration, count)
     analysis = measure(archive, images, ground.progress)
     found = {}
     for name, mends, goal_db in (

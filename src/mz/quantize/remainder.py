@@ -15,13 +15,13 @@ import numpy as np
 
 from mz.engines.float_ort import FloatSession
 from mz.graph import Graph, Input, Layer, Params
+from mz.report.statistics import SnrMeter
 
 Tensors = Mapping[str, np.ndarray]
 """float32 [N, *shape] by layer."""
 
 _LARGEST_BYTES = 256 << 20
 _FEWEST_IMAGES, _ENOUGH_IMAGES, _PASS_MACS = 8, 32, 1 << 34
-_SUMMED_AT_ONCE = 1 << 16
 
 
 def image_limit(graph: Graph) -> int:
@@ -41,8 +41,7 @@ def enough_images(graph: Graph) -> int:
 class Place:
     """One layer of the float network, with what it reads and makes on some images, and the network behind it.
 
-    live: the tensors that later layers read, that of `layer` among them. expected: the network's outputs, and powers:
-    the sums of their squares.
+    live: the tensors that later layers read, that of `layer` among them. expected: the network's outputs.
     """
 
     graph: Graph
@@ -51,7 +50,6 @@ class Place:
     inputs: dict[str, np.ndarray]
     live: dict[str, np.ndarray]
     expected: Tensors
-    powers: Mapping[str, float]
     _later: tuple[Layer, ...] = field(default=())
 
     @property
@@ -68,12 +66,9 @@ class Place:
         """
         feeds = {name: self.live[name] for name in self._read} | {self.layer.name: output}
         found = self._rest.run(feeds)
-        shares = [
-            _power(found[name] - expected) / power if name in found else 0.0
-            for name, expected in self.expected.items()
-            if (power := self.powers[name]) > 0
-        ]
-        return float(np.mean(shares)) if shares else 0.0
+        shares = [_share(expected, found.get(name, expected)) for name, expected in self.expected.items()]
+        heard = [share for share in shares if not math.isnan(share)]
+        return float(np.mean(heard)) if heard else 0.0
 
     @cached_property
     def _read(self) -> tuple[str, ...]:
@@ -96,7 +91,6 @@ def places(graph: Graph, params: Params, images: Tensors) -> Iterator[Place]:
     A place is to be used before the next one is asked for. Tensors are dropped after their last reader.
     """
     expected = FloatSession(graph, params).run(images)
-    powers = {name: _power(output) for name, output in expected.items()}
     last = {name: index for index, layer in enumerate(graph.layers) for name in layer.inputs}
     live: dict[str, np.ndarray] = {}
     for index, layer in enumerate(graph.layers):
@@ -104,7 +98,7 @@ def places(graph: Graph, params: Params, images: Tensors) -> Iterator[Place]:
         is_input = isinstance(layer, Input)
         live[layer.name] = images[layer.name] if is_input else _run_alone(graph, layer, params, inputs)
         if not layer.host:
-            yield Place(graph, params, layer, inputs, dict(live), expected, powers, graph.layers[index + 1 :])
+            yield Place(graph, params, layer, inputs, dict(live), expected, graph.layers[index + 1 :])
         for name in (*layer.inputs, layer.name):
             if last.get(name, -1) <= index:
                 live.pop(name, None)
@@ -119,9 +113,7 @@ def _source(layer: Layer) -> Input:
     return Input(name=layer.name, inputs=(), shape=layer.shape)
 
 
-def _power(values: np.ndarray) -> float:
-    flat, power = values.ravel(), 0.0
-    for start in range(0, len(flat), _SUMMED_AT_ONCE):
-        piece = flat[start : start + _SUMMED_AT_ONCE].astype(np.float64)
-        power += float(piece @ piece)
-    return power
+def _share(expected: np.ndarray, found: np.ndarray) -> float:
+    meter = SnrMeter()
+    meter.update(expected, found)
+    return meter.share

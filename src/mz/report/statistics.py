@@ -121,6 +121,11 @@ class SnrMeter:
             self._noise += float(error @ error)
 
     @property
+    def share(self) -> float:
+        """sum (ref - test)^2 / sum ref^2: nan where the reference is nothing but zeros."""
+        return self._noise / self._signal if self._signal > 0 else math.nan
+
+    @property
     def db(self) -> float:
         """10 log10(sum ref^2 / sum (ref - test)^2): inf without any error, nan before any update of non-zeros,
         -inf for an error against a reference of zeros."""
