@@ -41,10 +41,10 @@ def test_noisy_weights_get_the_next_bits():
 
 def test_a_range_that_takes_most_of_the_noise_comes_before_bits():
     noisy = QUIET | {"dw1": Alone(0, 0.1, 0.1)}
-    good, poor = (Range((0.0, 1.0), noise) for noise in (0.02, 0.08))
-    assert worst(noisy, ranges={("dw1",): good}).bounds == (0.0, 1.0)
+    good, poor = (Range((0.0, 99.9), noise) for noise in (0.02, 0.08))
+    assert worst(noisy, ranges={("dw1",): good}).percentiles == (0.0, 99.9)
     assert worst(noisy, ranges={("dw1",): poor}).bits == 16
-    assert worst(noisy, ranges={("dw1",): poor}, range_pays=0.1).bounds == (0.0, 1.0)
+    assert worst(noisy, ranges={("dw1",): poor}, range_pays=0.1).percentiles == (0.0, 99.9)
 
 
 def test_what_the_target_does_not_take_is_not_proposed():
@@ -83,20 +83,26 @@ def test_mends_end_in_precisions_and_ranges():
     chosen = [
         Mend("conv1", "activations", 1.0, 16),
         Mend("conv1", "weights", 1.0, 16),
-        Mend("dw1", "range", 1.0, bounds=(-1.0, 2.0)),
+        Mend("dw1", "range", 1.0, percentiles=(0.1, 99.9)),
         Mend("fc1", "weights", 1.0, 8),
     ]
-    precisions, bounds = mended({"conv2": Precision(8, 4)}, quantized("a8_w4"), chosen)
+    precisions, percentiles = mended({"conv2": Precision(8, 4)}, quantized("a8_w4"), chosen)
     assert precisions == {"conv2": Precision(8, 4), "conv1": Precision(16, 16), "fc1": Precision(8, 8)}
-    assert bounds == {"dw1": (-1.0, 2.0)}
+    assert percentiles == {"dw1": (0.1, 99.9)}
 
 
 def test_too_wide_a_range_is_found():
     quantization = quantized()
     wide = quantization.tensors["dw1"]
-    quantization.tensors["dw1"] = TensorQuant(np.float32(2 * wide.scale), wide.zero_point, wide.bits)
+    quantization.tensors["dw1"] = TensorQuant(np.float32(4 * wide.scale), wide.zero_point, wide.bits)
     alone = noise_alone(GRAPH, PARAMS, quantization, images(8), bias_corrected=False)
     found = try_ranges(GRAPH, PARAMS, quantization, images(8), [("dw1",), ("add1", "pool1")])
     assert found[("dw1",)].noise < alone["dw1"].output / 2
-    assert found[("dw1",)].bounds[1] == pytest.approx(0.5 * quantization.tensors["dw1"].real_range[1])
+    assert 0 <= found[("dw1",)].percentiles[0] < found[("dw1",)].percentiles[1] <= 100
     assert ("add1", "pool1") in found
+
+
+def test_the_headroom_of_16_bits_is_left_alone():
+    quantization = quantized(dw1=Precision(16, 8))
+    found = try_ranges(GRAPH, PARAMS, quantization, images(8), [("dw1",), ("add1", "pool1")])
+    assert list(found) == [("add1", "pool1")]

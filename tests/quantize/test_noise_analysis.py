@@ -78,6 +78,21 @@ def test_a_corrected_bias_takes_a_layers_own_shift_back():
     assert corrected < as_it_is / 100
 
 
+def test_weights_that_make_good_what_earlier_layers_do_count_as_their_rounding():
+    """All weights of a layer a few steps off: more bits would not take that away, as it was meant."""
+    graph, params = residual_network()
+    plain, fitted = quantized(), quantized()
+    weight = fitted.weights["conv2"]
+    moved = np.clip(weight.kernel.astype(np.int16) + np.int16(5), -127, 127).astype(np.int8)
+    fitted.weights["conv2"] = dataclasses.replace(weight, kernel=moved)
+    as_rounded, as_fitted = (
+        noise_alone(graph, params, one, images(4), bias_corrected=True)["conv2"] for one in (plain, fitted)
+    )
+    assert as_fitted == as_rounded
+    uncorrected = noise_alone(graph, params, fitted, images(4), bias_corrected=False)["conv2"]
+    assert uncorrected.weights > 10 * as_rounded.weights
+
+
 def test_layers_that_move_integers_add_nothing_and_more_bits_add_less():
     graph, params = residual_network()
     few, many = (

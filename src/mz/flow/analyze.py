@@ -202,15 +202,15 @@ def _db(noise: float) -> float:
 
 def _described(mend: Mend, total: float) -> dict[str, Any]:
     plain: dict[str, Any] = {"layer": mend.layer, "what": mend.what, "share": mend.removed / total}
-    return plain | ({"bounds": list(mend.bounds)} if mend.bounds else {"bits": mend.bits})
+    return plain | ({"percentiles": list(mend.percentiles)} if mend.percentiles else {"bits": mend.bits})
 
 
 def patch(archive: Archive, chosen: Sequence[Mend], gain_db: float) -> str:
     """The archive's script with the changes in it, complete, so that it runs as it is."""
     assert archive.quantization is not None
     settings = settings_of(archive)
-    precisions, bounds = mended(settings.precisions, archive.quantization, chosen)
-    ranges = settings.activation_ranges | {name: ("manual", *ends) for name, ends in bounds.items()}
+    precisions, percentiles = mended(settings.precisions, archive.quantization, chosen)
+    ranges = settings.activation_ranges | {name: ("percentile", *own) for name, own in percentiles.items()}
     changed = dataclasses.replace(settings, precisions=precisions, activation_ranges=ranges)
     lines = [f"# {archive.name}: should lower the noise of the outputs by {gain_db:.1f} dB"]
     lines += [f"#   {mend}" for mend in chosen]

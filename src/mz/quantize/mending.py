@@ -2,6 +2,9 @@
 
 A tensor's noise goes with more bits or, free of cost at run time, with another range; a kernel's with more bits. What
 each change takes away is known from `noise_analysis`, where it was measured at the network's outputs.
+
+Ranges are percentiles: equalization scales channels anew when the network is optimized again, so that real ends of this
+network's tensors would be none of that one's, and would forbid it to scale them.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ from mz.quantize.noise_analysis import Alone, fake, makers
 from mz.quantize.ranges import tensor_quant
 
 _NEXT_BITS = {4: 8, 8: 16}
-_SHARES = (1.25, 0.9, 0.8, 0.65, 0.5)
-"""Of a tensor's range, tried for each end alone and for both."""
+_TAILS = (0.001, 0.01, 0.1, 0.5)
+"""Percent of a tensor's values that a range may clip, tried for each end alone and for both."""
 
 RANGE_INSTEAD = 0.5
 """Share of a tensor's noise that another range must take away to be preferred over more bits."""
@@ -28,15 +31,15 @@ RANGE_ALONE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A range that was tried for the group of `layer`: its bounds, and the noise that its tensors then add."""
+    """A range that was tried for a group: between which percentiles, and the noise that its tensors then add."""
 
-    bounds: tuple[float, float]
+    percentiles: tuple[float, float]
     noise: float
 
 
 @dataclass(frozen=True, slots=True)
 class Mend:
-    """One change: `activations` or `weights` of a layer to `bits`, or its range to `bounds`.
+    """One change: `activations` or `weights` of a layer to `bits`, or its range to that between `percentiles`.
 
     removed: noise power over the outputs' power that goes with it.
     """
@@ -45,11 +48,11 @@ class Mend:
     what: str
     removed: float
     bits: int = 0
-    bounds: tuple[float, float] | None = None
+    percentiles: tuple[float, float] | None = None
 
     def __str__(self) -> str:
-        if self.bounds is not None:
-            return f"{self.layer}: range {self.bounds[0]:.4g} .. {self.bounds[1]:.4g}"
+        if self.percentiles is not None:
+            return f"{self.layer}: range of percentiles {self.percentiles[0]:g} .. {self.percentiles[1]:g}"
         return f"{self.layer}: {self.what} of {self.bits} bits"
 
 
@@ -71,7 +74,9 @@ def try_ranges(
     groups: Collection[tuple[str, ...]],
     group_done: Callable[[str], None] = lambda name: None,
 ) -> dict[tuple[str, ...], Range]:
-    """The best of some ranges around the present one, for each of `groups` that one layer alone makes."""
+    """The best of some ranges for each of `groups` that one layer alone makes. Not where they have 16 bits: there a
+    clipped value is all the error that these images may not show.
+    """
     wanted = {
         own[0]: group
         for group in groups
@@ -79,25 +84,28 @@ def try_ranges(
     }
     found = {}
     for place in makers(graph, params, images):
-        if (group := wanted.get(place.layer.name)) is None:
+        name = place.layer.name
+        if (group := wanted.get(name)) is None or (quant := quantization.tensors[name]).bits > 8:
             continue
-        quant = quantization.tensors[place.layer.name]
         tried = []
-        for low, high in _ranges(quant.real_range):
-            candidate = tensor_quant(low, high, quant.bits, even_zero_point=quant.zero_point % 2 == 0)
-            tried.append(Range((low, high), place.noise(fake(place.output, candidate))))
+        for percentiles in _ranges(signed=bool(place.output.min() < 0)):
+            low, high = np.percentile(place.output, percentiles)
+            candidate = tensor_quant(
+                min(0.0, low), max(0.0, high), quant.bits, even_zero_point=quant.zero_point % 2 == 0
+            )
+            tried.append(Range(percentiles, place.noise(fake(place.output, candidate))))
         found[group] = min(tried, key=lambda one: one.noise)
-        group_done(place.layer.name)
+        group_done(name)
     return found
 
 
-def _ranges(present: tuple[float, float]) -> Iterable[tuple[float, float]]:
-    low, high = present
-    for share in _SHARES:
-        yield low * share, high * share
-        if low < 0 < high:
-            yield low * share, high
-            yield low, high * share
+def _ranges(signed: bool) -> Iterable[tuple[float, float]]:
+    yield 0.0, 100.0
+    for tail in _TAILS:
+        yield 0.0, 100 - tail
+        if signed:
+            yield tail, 100 - tail
+            yield tail, 100.0
 
 
 def mends(
@@ -123,7 +131,7 @@ def mends(
             continue
         tried = ranges.get(group)
         if tried is not None and noise - tried.noise >= range_pays * noise:
-            found.append(Mend(named[0], "range", noise - tried.noise, bounds=tried.bounds))
+            found.append(Mend(named[0], "range", noise - tried.noise, percentiles=tried.percentiles))
             continue
         maker = max(
             (name for name in named if name in alone), key=lambda name: alone[name].output, default=named[0]
@@ -164,11 +172,11 @@ def worst_first(found: Sequence[Mend], total: float, goal_db: float) -> tuple[li
 def mended(
     precisions: Mapping[str, Precision], quantization: Quantization, chosen: Iterable[Mend]
 ) -> tuple[dict[str, Precision], dict[str, tuple[float, float]]]:
-    """Precisions and manual ranges by layer with the changes in them."""
-    changed, bounds = dict(precisions), {}
+    """Precisions and percentiles by layer with the changes in them."""
+    changed, percentiles = dict(precisions), {}
     for mend in chosen:
-        if mend.bounds is not None:
-            bounds[mend.layer] = mend.bounds
+        if mend.percentiles is not None:
+            percentiles[mend.layer] = mend.percentiles
             continue
         old = changed.get(mend.layer, quantization.layer_precision(mend.layer))
         changed[mend.layer] = (
@@ -176,4 +184,4 @@ def mended(
             if mend.what == "activations"
             else Precision(old.activation_bits, mend.bits)
         )
-    return changed, bounds
+    return changed, percentiles

@@ -20,7 +20,7 @@ from mz.quantize.bias_correction import mean_output
 from mz.quantize.groups import is_move
 from mz.quantize.remainder import Place, places
 from mz.quantize.statistics import image_bytes, in_chunks
-from mz.quantize.weights import dequantize_kernel
+from mz.quantize.weights import dequantize_kernel, integers
 from mz.report.statistics import SnrMeter
 
 
@@ -28,7 +28,7 @@ from mz.report.statistics import SnrMeter
 class Alone:
     """Noise power at the network's outputs over their power, mean over the outputs, that one layer alone adds.
 
-    weights: by its integer weights and bias; output: by the integers of its tensor; both: together.
+    weights: by its integer weights and bias (`noise_alone`); output: by the integers of its tensor; both: together.
     """
 
     weights: float
@@ -75,34 +75,46 @@ def noise_alone(
     """By layer, in graph order; images float32 [N, *shape] by Input layer.
 
     bias_corrected: the biases take back shifts of earlier layers, which are not there when a layer is alone: each is
-    given the bias that takes back its own.
+    given the bias that takes back its own. Weights that take back what earlier layers do are noise alone, too. Where
+    the nearest integers would make less of it, they stand for them: more than their rounding no bits can take away.
     """
     found = {}
     for place in makers(graph, params, images):
         name, quant = place.layer.name, quantization.tensors[place.layer.name]
         output = place.noise(fake(place.output, quant))
         if isinstance(place.layer, Weighted):
-            rounded = place.output_with(_rounded(place, quantization, bias_corrected))
-            found[name] = Alone(place.noise(rounded), output, place.noise(fake(rounded, quant)))
+            weights, rounded = min(_rounded(place, quantization, bias_corrected), key=lambda one: one[0])
+            found[name] = Alone(weights, output, place.noise(fake(rounded, quant)))
         else:
             found[name] = Alone(0.0, output, output)
         layer_done(name)
     return found
 
 
-def _rounded(place: Place, quantization: Quantization, bias_corrected: bool) -> Params:
-    """The layer's parameters as its integers have them."""
+def _rounded(
+    place: Place, quantization: Quantization, bias_corrected: bool
+) -> Iterator[tuple[float, np.ndarray]]:
+    """The layer's tensor with its weights in integers, and the noise of that: in its own integers and, where biases are
+    corrected, in the nearest ones.
+    """
     layer = place.layer
     assert isinstance(layer, Weighted)
-    weight = quantization.weights[layer.name]
+    weight, x = quantization.weights[layer.name], quantization.tensors[layer.inputs[0]]
     own = place.params[layer.name]
-    kernel = dequantize_kernel(layer, weight)
-    if bias_corrected:
-        (x,) = place.inputs.values()
-        bias = own["bias"] - mean_output(layer, kernel - own["kernel"], x.mean(axis=0, dtype=np.float64))
-    else:
-        bias = weight.bias * (float(quantization.tensors[layer.inputs[0]].scale) * weight.scale)
-    return {layer.name: own | {"kernel": kernel, "bias": bias.astype(np.float32)}}
+
+    def with_kernel(kernel: np.ndarray, bias: np.ndarray) -> tuple[float, np.ndarray]:
+        changed = {"kernel": kernel, "bias": bias.astype(np.float32)}
+        rounded = place.output_with({layer.name: own | changed})
+        return place.noise(rounded), rounded
+
+    if not bias_corrected:
+        yield with_kernel(dequantize_kernel(layer, weight), weight.bias * (float(x.scale) * weight.scale))
+        return
+    (values,) = place.inputs.values()
+    means = values.mean(axis=0, dtype=np.float64)
+    nearest = integers(layer, own["kernel"], own["bias"], x, weight.scale, weight.bits)
+    for kernel in (dequantize_kernel(layer, one) for one in (weight, nearest)):
+        yield with_kernel(kernel, own["bias"] - mean_output(layer, kernel - own["kernel"], means))
 
 
 def observe(
@@ -124,10 +136,10 @@ def observe(
     extremes: dict[str, tuple[int, int]] = {}
     count = 0
     for part in in_chunks(images, image_bytes(graph)):
-        expected, integers = exact.run(part), engine.run(part)
+        expected, found_integers = exact.run(part), engine.run(part)
         size = len(next(iter(part.values())))
         for name in names:
-            q = integers[name]
+            q = found_integers[name]
             real = quantization.tensors[name].dequantize(q)
             meters[name].update(expected[name], real)
             shifts[name] = shifts.get(name, 0.0) + size * _channel_means(real - expected[name])
@@ -135,7 +147,7 @@ def observe(
             extremes[name] = min(low, int(q.min())), max(high, int(q.max()))
         restored = host.run(
             {
-                name: quantization.tensors[name].dequantize(integers[name])
+                name: quantization.tensors[name].dequantize(found_integers[name])
                 for name in graph.accelerator_outputs()
             }
         )
