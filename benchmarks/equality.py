@@ -34,6 +34,7 @@ from mz.flow.evaluate import IntegerSession
 from mz.flow.networks import configuration, only_input
 from mz.flow.options import ModelRef
 from mz.graph import Graph, Params, Precision, Quantization, Weighted
+from mz.optimize import device_input
 from mz.quantize import Recipe, collect, image_bytes, quantize
 from zoo import DATA_OF
 
@@ -51,7 +52,7 @@ MIXED = {
 
 
 def images(archive: Archive, folder: Path | None, count: int) -> Iterator[np.ndarray]:
-    """Batches of `count` images as the network takes them."""
+    """Batches of `count` images as the network in the archive takes them."""
     config = configuration(archive, ModelRef())
     preprocess = tasks.load(config).preprocess_batch
     name, _ = DATA_OF.get(archive.name, (None, 0))
@@ -63,7 +64,7 @@ def images(archive: Archive, folder: Path | None, count: int) -> Iterator[np.nda
             x = batch[: count - given]
             if later:
                 x = x[..., ::-1] + rng.normal(0, 0.05 * float(x.std()), x.shape)
-            yield np.ascontiguousarray(x, np.float32)
+            yield device_input(archive.input_form, np.ascontiguousarray(x, np.float32))
             given += len(x)
             if given >= count:
                 return

@@ -310,7 +310,7 @@ def maxpool(layer, x: Tensor, in_shape) -> Tensor:
     return out
 
 
-def move(layer, inputs: list[Tensor], shapes, zero: int) -> Tensor:
+def move(layer, inputs: list[Tensor], shapes, qy) -> Tensor:
     x = inputs[0]
     out: Tensor = {}
     for flat, index in enumerate(indices(layer.shape)):
@@ -327,7 +327,8 @@ def move(layer, inputs: list[Tensor], shapes, zero: int) -> Tensor:
                 out[index] = x[tuple(start + step * i for start, step, i in places)]
             case "pad":
                 c, i, j = index
-                out[index] = x.get((c, i - layer.pads[0], j - layer.pads[1]), zero)
+                around = quantize(layer.values[c], qy) if layer.values else qy.zero_point
+                out[index] = x.get((c, i - layer.pads[0], j - layer.pads[1]), around)
             case "reshape":
                 out[index] = list(x.values())[flat]
             case "transpose":
@@ -377,7 +378,7 @@ def run_image(
         case "maxpool":
             return maxpool(layer, inputs[0], shapes[0])
         case "concat" | "slice" | "pad" | "reshape" | "transpose":
-            return move(layer, inputs, shapes, qy.zero_point)
+            return move(layer, inputs, shapes, qy)
     raise AssertionError(f"no naive form of {layer.kind}")
 
 

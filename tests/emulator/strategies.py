@@ -421,7 +421,11 @@ def paddings(draw) -> Case:
     pads = tuple(draw(st.integers(0, 3)) for _ in range(4))
     shape = (channels, height + pads[0] + pads[2], width + pads[1] + pads[3])
     x = draw(tensors())
-    layer = Pad(name="y", inputs=("x",), shape=shape, pads=pads)
+    low, high = x.real_range
+    values = tuple(
+        draw(st.one_of(st.just(()), st.lists(st.floats(low, high), min_size=channels, max_size=channels)))
+    )
+    layer = Pad(name="y", inputs=("x",), shape=shape, pads=pads, values=values)
     return draw(finish(layer, {"x": (x, (channels, height, width))}, Quantization({"y": x})))
 
 

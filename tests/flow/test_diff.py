@@ -20,6 +20,7 @@ from mz.engines import integer_ort, self_test
 from mz.errors import UserError
 from mz.flow.evaluate import batch_size
 from mz.flow.options import EvalOptions, ModelRef
+from mz.optimize import device_input
 
 
 def write_changed(source: Path, target: Path, **changes: object) -> Path:
@@ -165,9 +166,9 @@ def test_dumped_layers_are_the_emulators(resnet8_har: Path, tmp_path: Path, engi
     assert archive.quantization is not None
     rows = json.loads((tmp_path / "dump" / "layers.json").read_text())
     names = [row["layer"] for row in rows]
-    expected = NumpySession(archive.working_graph, archive.working_params, archive.quantization, names).run(
-        first_images("resnet8_fashion", 5)
-    )
+    judge = NumpySession(archive.working_graph, archive.working_params, archive.quantization, names)
+    images = first_images("resnet8_fashion", 5)
+    expected = judge.run({name: device_input(archive.input_form, x) for name, x in images.items()})
     files = sorted((tmp_path / "dump").glob("*.npz"))
     assert [file.name for file in files] == ["000000.npz", "000002.npz", "000004.npz"]
     parts = [np.load(file) for file in files]

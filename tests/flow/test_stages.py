@@ -14,6 +14,7 @@ from mz import data, flow, tasks, zoo
 from mz.emulator import NumpySession
 from mz.errors import UserError
 from mz.flow.options import EvalOptions, ModelRef, OptimizeOptions
+from mz.optimize import device_input
 
 NETWORKS = ("resnet8_fashion", "mobilenet_v2_fashion", "mobilenet_v3_fashion")
 
@@ -90,12 +91,12 @@ def test_every_precision_runs_and_both_engines_agree(precision: str) -> None:
     options = OptimizeOptions(calib_count=32, precision=precision, optimization_level=0)
     archive = flow.optimize(ModelRef(model="resnet8_fashion"), options).archive
     assert archive.quantization is not None
-    emulator = NumpySession(archive.graph, archive.params, archive.quantization)
-    images = _images("resnet8_fashion", 8)
+    emulator = NumpySession(archive.working_graph, archive.working_params, archive.quantization)
+    images = {name: device_input(archive.input_form, x) for name, x in _images("resnet8_fashion", 8).items()}
     expected = emulator.run(images)
     from mz.engines.integer_ort import IntegerOrtSession
 
-    found = IntegerOrtSession(archive.graph, archive.params, archive.quantization).run(images)
+    found = IntegerOrtSession(archive.working_graph, archive.working_params, archive.quantization).run(images)
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value)
 
@@ -223,10 +224,10 @@ def _images(network: str, count: int) -> dict[str, np.ndarray]:
 def _assert_same_integers(model: Path, archive: har.Archive, count: int) -> None:
     assert archive.quantization is not None
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    emulator = NumpySession(archive.graph, archive.params, archive.quantization)
+    emulator = NumpySession(archive.working_graph, archive.working_params, archive.quantization)
     images = _images(archive.name, count)["input_layer1"]
     for start in range(0, count, 250):
         feeds = {"input_layer1": images[start : start + 250]}
-        expected = emulator.run(feeds)
+        expected = emulator.run({name: device_input(archive.input_form, x) for name, x in feeds.items()})
         for output, found in zip(session.get_outputs(), session.run(None, feeds), strict=True):
             np.testing.assert_array_equal(found, expected[output.name])

@@ -151,7 +151,8 @@ def step(builder: Builder, what: str, pick: int, clip: tuple[float, float]) -> N
     elif what == "resize" and h < 12:
         b.add(Resize, [x], (c, 2 * h, 2 * w), mode=("nearest", "bilinear")[pick % 2], scales=(2.0, 2.0))
     elif what == "pad" and h < 12:
-        b.add(Pad, [x], (c, h + 1, w + 1), pads=(1, 0, 0, 1))
+        values = tuple(0.25 * (channel - pick) for channel in range(c)) if pick % 2 else ()
+        b.add(Pad, [x], (c, h + 1, w + 1), pads=(1, 0, 0, 1), values=values)
 
 
 @st.composite

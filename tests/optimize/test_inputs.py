@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from tests.optimize.networks import Builder
 from mz.archive.model import params_fault
 from mz.engines.float_ort import FloatSession
 from mz.errors import UserError
-from mz.graph import Conv, Graph, Input, Params
+from mz.graph import AvgPool, Conv, Graph, Input, Pad, Params
+from mz.graph.layers import Pads
 from mz.optimize import convert_input, device_input, fold_normalization, resize_input
 
 few = settings(max_examples=25, deadline=None)
@@ -57,6 +59,58 @@ def test_a_folded_normalization_takes_pixels_and_gives_the_same(statistics, seed
     normalized = ((raw - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))).astype(np.float32)
     assert db(run(graph, params, normalized), run(folded, arrays, raw)) > 80
     assert (device_input(form, normalized) == raw).all()
+
+
+def readers() -> tuple[Graph, Params]:
+    """An image that a strided convolution, a depthwise one and two of one padding read, and a pool."""
+    rng = np.random.default_rng(0)
+    image = Input(name="input_layer1", inputs=(), shape=(3, 6, 8))
+
+    def conv(name: str, shape: tuple[int, int, int], pads: Pads, groups: int = 1, **more: Any) -> Conv:
+        params[name] = {
+            "kernel": rng.normal(size=(shape[0], 3 // groups, 3, 3)).astype(np.float32),
+            "bias": rng.normal(size=shape[0]).astype(np.float32),
+        }
+        return Conv(
+            name=name,
+            inputs=("input_layer1",),
+            shape=shape,
+            kernel_shape=(3, 3),
+            pads=pads,
+            groups=groups,
+            **more,
+        )
+
+    params: Params = {}
+    layers = (
+        image,
+        conv("strided", (4, 3, 4), (0, 0, 1, 1), strides=(2, 2)),
+        conv("depthwise", (6, 6, 8), (1, 1, 1, 1), groups=3),
+        conv("inside", (2, 4, 6), (0, 0, 0, 0)),
+        conv("same", (2, 6, 8), (1, 1, 1, 1)),
+        AvgPool(name="pool", inputs=("input_layer1",), shape=(3, 3, 4), kernel_shape=(2, 2), strides=(2, 2)),
+    )
+    return Graph("readers", layers, ("strided", "depthwise", "inside", "same", "pool")), params
+
+
+def test_every_reader_of_the_image_is_given_its_own() -> None:
+    graph, params = readers()
+    mean, std = [10.0, 120.5, 255.0], [64.0, 1.5, 200.0]
+    folded, arrays, _ = fold_normalization(graph, params, name="norm1", mean=mean, std=std)
+    assert params_fault(folded, arrays) is None
+    pads = {layer.name: layer for layer in folded.layers if isinstance(layer, Pad)}
+    assert sorted(layer.pads for layer in pads.values()) == [(0, 0, 1, 1), (1, 1, 1, 1)]
+    assert all(layer.values == tuple(mean) for layer in pads.values())
+    assert folded["depthwise"].inputs == folded["same"].inputs and folded["inside"].inputs == (
+        "input_layer1",
+    )
+    assert folded["pool"].inputs == ("norm1",)
+    raw = pixels(graph)
+    normalized = ((raw - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))).astype(np.float32)
+    expected = FloatSession(graph, params).run({"input_layer1": normalized})
+    found = FloatSession(folded, arrays).run({"input_layer1": raw})
+    for name, values in expected.items():
+        assert db(values, found[name]) > 80
 
 
 @few
@@ -180,5 +234,5 @@ def test_passes_stack_and_the_last_one_meets_the_pixels_first() -> None:
     assert [step["step"] for step in form] == ["denormalize", "yuv", "nv12"]
     assert params_fault(changed, arrays) is None
     assert changed.inputs[0].shape == (1, 12, 12)
-    assert isinstance(changed["yuv"], Conv) and changed["n1"].inputs == ("yuv",)
+    assert isinstance(changed["yuv"], Conv) and changed["n1_pad1"].inputs == ("yuv",)
     assert db(run(graph, params, normalized), run(changed, arrays, device_input(form, normalized))) > 30

@@ -22,6 +22,7 @@ from mz.graph import (
     Input,
     MaxPool,
     Mul,
+    Pad,
     Precision,
     Quantization,
     Reshape,
@@ -165,6 +166,13 @@ def test_a_group_takes_the_most_bits_and_the_widest_range_of_its_makers():
     assert low <= -3 * (1 - 1e-6) and high >= 2 * (1 - 1e-6) and high - low < 5.1
     recipe = Recipe(layer_precisions={"p": Precision(16, 8), "a": Precision(4, 8)}, activation_range=MIN_MAX)
     assert {t.bits for t in quants(graph, bounds, recipe).values()} == {16}
+
+
+def test_a_range_holds_what_is_put_around_its_tensors():
+    around = layer(Pad, "p", "a", pads=(1, 0, 0, 0), values=(0.0, -7.0, 2.0, 9.0), shape=(4, 5, 4))
+    graph = Graph("padded", (layer(Input, "a"), around), ("p",))
+    low, high = quants(graph, {"a": (-3.0, 1.0)})["a"].real_range
+    assert low <= -7 * (1 - 1e-2) and high >= 9 * (1 - 1e-2)
 
 
 def test_a_power_that_divides_ends_beside_its_pole_unless_it_shares_an_earlier_tensors_scale():

@@ -23,6 +23,7 @@ from mz.graph import (
     Layer,
     MatMul,
     Mul,
+    Pad,
     Params,
     Quantization,
     Resize,
@@ -135,9 +136,16 @@ class BilinearConstants:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MoveConstants:
-    """Max pool, concat, slice, pad, reshape, transpose: integers that only move; `zero` fills padding."""
+    """Max pool, concat, slice, reshape, transpose: integers that only move; `zero` fills padding."""
 
     zero: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PadConstants:
+    """fill: the integers around each channel, int32 [C]."""
+
+    fill: np.ndarray
 
 
 Constants = (
@@ -149,6 +157,7 @@ Constants = (
     | TableConstants
     | NearestConstants
     | BilinearConstants
+    | PadConstants
     | MoveConstants
 )
 
@@ -326,11 +335,14 @@ def _integer_weights(weights: np.ndarray, fraction_bits: int) -> np.ndarray:
     return rounded
 
 
-def _move(layer: Layer, quantization: Quantization) -> MoveConstants:
+def _move(layer: Layer, quantization: Quantization) -> MoveConstants | PadConstants:
     y = quantization.tensors[layer.name]
     for name in layer.inputs:
         if quantization.tensors[name] != y:
             raise UserError(
                 f"it only moves integers, so it must share scale, zero point and bits with {name}"
             )
+    if isinstance(layer, Pad):
+        values = np.asarray(layer.fill, np.float32)
+        return PadConstants(numerics.quantize(values, y.scale, y.zero_point, y.bits))
     return MoveConstants(y.zero_point)

@@ -19,6 +19,7 @@ from mz.emulator.constants import (
     MatrixConstants,
     MoveConstants,
     NearestConstants,
+    PadConstants,
     ProductConstants,
     SumConstants,
     TableConstants,
@@ -135,8 +136,12 @@ def cut(layer: Slice, c: MoveConstants, x: Array) -> Array:
     return x[(slice(None), *spans)]
 
 
-def pad(layer: Pad, c: MoveConstants, x: Array) -> Array:
-    return pad_map(x, layer.pads, c.zero)
+def pad(layer: Pad, c: PadConstants, x: Array) -> Array:
+    padded = np.empty((len(x), *layer.shape), x.dtype)
+    padded[:] = c.fill.reshape(-1, 1, 1)
+    top, left = layer.pads[:2]
+    padded[:, :, top : top + x.shape[2], left : left + x.shape[3]] = x
+    return padded
 
 
 def reshape(layer: Layer, c: MoveConstants, x: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from mz.engines.lower_integer import tensor_names
 from mz.engines.self_test import CPU, open_integer_session
 from mz.errors import UserError
-from mz.graph import Graph, Params, Quantization
+from mz.graph import Graph, Params, Pixels, Quantization
 
 if TYPE_CHECKING:
     import onnx
@@ -33,8 +33,11 @@ class ArtefactSession:
         quantization: Quantization,
         taps: Iterable[str] = (),
         threads: int = 0,
+        pixels: Pixels | None = None,
     ) -> None:
-        """Raises UserError where the file lacks an output of the network, or onnxruntime refuses it."""
+        """pixels: where the network takes pixels and the file images, which are made of them first.
+
+        Raises UserError where the file lacks an output of the network, or onnxruntime refuses it."""
         import onnx
 
         watched = onnx.ModelProto()
@@ -42,6 +45,7 @@ class ArtefactSession:
         held = {output for node in model.graph.node for output in node.output}
         names = tensor_names(graph, params, quantization)
         self._tensors: dict[str, str] = {}
+        self._pixels = pixels
         given = {output.name for output in model.graph.output}
         for layer in graph.accelerator_outputs():
             output = layer if layer in given else f"{layer}_integers"
@@ -62,20 +66,22 @@ class ArtefactSession:
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Real inputs, float32 [N, *shape] by Input layer -> integers of accelerator outputs and of the taps found."""
-        found = self._session.run(list(self._tensors.values()), dict(feeds))
+        fed = self._pixels.normalized(feeds) if self._pixels else dict(feeds)
+        found = self._session.run(list(self._tensors.values()), fed)
         return dict(zip(self._tensors, found, strict=True))
 
 
 class QdqSession:
     """A QDQ file that `mz compile` wrote, run by onnxruntime in its own way, but for kernels that would saturate on
-    this processor. layers: whose tensors are wanted.
+    this processor. layers: whose tensors are wanted. pixels: as `ArtefactSession` has them.
     """
 
     name = "qdq"
 
-    def __init__(self, content: bytes, layers: Iterable[str]) -> None:
+    def __init__(self, content: bytes, layers: Iterable[str], pixels: Pixels | None = None) -> None:
         import onnx
 
+        self._pixels = pixels
         model = onnx.load_from_string(content)
         inputs = {entry.name for entry in model.graph.input}
         self._tensors = {name: f"{name}/dequantized" if name in inputs else name for name in layers}
@@ -87,5 +93,6 @@ class QdqSession:
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Real inputs, float32 [N, *shape] by Input layer -> dequantized tensors, float32, by layer."""
-        found = self._session.run(list(self._tensors.values()), dict(feeds))
+        fed = self._pixels.normalized(feeds) if self._pixels else dict(feeds)
+        found = self._session.run(list(self._tensors.values()), fed)
         return dict(zip(self._tensors, found, strict=True))

@@ -200,9 +200,7 @@ def _slice(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[tu
 
 def _pad(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[tuple[int, ...]]) -> None:
     assert isinstance(layer, Pad)
-    top, left, bottom, right = layer.pads
-    pads = writer.constant(np.asarray([0, 0, top, left, 0, 0, bottom, right], np.int64), f"{layer.name}/pads")
-    writer.node("Pad", [*layer.inputs, pads], layer.name)
+    writer.padded(layer.inputs[0], layer.pads, np.asarray(layer.fill, np.float32), layer.name)
 
 
 def _reshape(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[tuple[int, ...]]) -> None:

@@ -18,6 +18,7 @@ from mz.emulator.constants import (
     BilinearConstants,
     MoveConstants,
     NearestConstants,
+    PadConstants,
     ProductConstants,
     SumConstants,
 )
@@ -41,6 +42,7 @@ from mz.graph import (
     MaxPool,
     Pad,
     Params,
+    Pixels,
     Quantization,
     Resize,
     Slice,
@@ -57,8 +59,10 @@ def integer_model(
     quantization: Quantization,
     taps: Iterable[str] = (),
     kernels: Kernels = PORTABLE,
+    pixels: Pixels | None = None,
 ) -> onnx.ModelProto:
-    """The accelerator's part of `graph` in ONNX, built of the runtime's `kernels`.
+    """The accelerator's part of `graph` in ONNX, built of the runtime's `kernels`. With `pixels` it takes the images
+    and makes those of them first.
 
     Inputs: float32 [N, *shape], named like the Input layers, quantized inside. Outputs: uint8 (at most 8
     bits) or uint16, named like the layers: `graph.accelerator_outputs()`, then `taps`. Metadata holds each
@@ -66,7 +70,7 @@ def integer_model(
     Raises UserError, naming the layer, for what the arithmetic cannot hold.
     """
     wanted = tuple(dict.fromkeys((*graph.accelerator_outputs(), *taps)))
-    return _lower(graph, params, quantization, kernels, wanted).finish(wanted)
+    return _lower(graph, params, quantization, kernels, wanted, pixels).finish(wanted)
 
 
 def tensor_names(graph: Graph, params: Params, quantization: Quantization) -> dict[str, str]:
@@ -79,14 +83,20 @@ def tensor_names(graph: Graph, params: Params, quantization: Quantization) -> di
 
 
 def _lower(
-    graph: Graph, params: Params, quantization: Quantization, kernels: Kernels, wanted: Sequence[str]
+    graph: Graph,
+    params: Params,
+    quantization: Quantization,
+    kernels: Kernels,
+    wanted: Sequence[str],
+    pixels: Pixels | None = None,
 ) -> Tensors:
     t = Tensors(graph, quantization, kernels)
     for layer in graph.layers:
         if layer.host or (layer.name not in wanted and _is_taken_in(t, layer)):
             continue
         if isinstance(layer, Input):
-            t.place(layer, _lower_input(t, layer))
+            real = t.writer.pixels(layer.name, pixels) if pixels else layer.name
+            t.place(layer, _lower_input(t, layer, real))
         else:
             constants = layer_constants(graph, layer, params, quantization)
             t.place(layer, LOWERINGS[layer.kind](t, layer, constants))
@@ -99,14 +109,14 @@ def _is_taken_in(t: Tensors, layer: Layer) -> bool:
     return isinstance(layer, Slice) and bool(readers) and all(cut_before(t, reader) for reader in readers)
 
 
-def _lower_input(t: Tensors, layer: Input) -> str:
+def _lower_input(t: Tensors, layer: Input, real: str) -> str:
     q = t.quantization.tensors[layer.name]
     w = t.writer
     scale = w.constant(np.float32(q.scale), f"{layer.name}_scale")
     if q.bits <= 8 and t.kernels.quantize:
-        out = w.node("QuantizeLinear", [layer.name, scale, t.u8(q.zero_point)], f"{layer.name}_q")
+        out = w.node("QuantizeLinear", [real, scale, t.u8(q.zero_point)], f"{layer.name}_q")
         return t.clip(out, layer, 0, q.q_max)
-    steps = w.node("Round", [w.node("Div", [layer.name, scale], f"{layer.name}_div")], f"{layer.name}_round")
+    steps = w.node("Round", [w.node("Div", [real, scale], f"{layer.name}_div")], f"{layer.name}_round")
     return t.shift_and_clip(steps, layer, q.zero_point, 0, q.q_max)
 
 
@@ -169,11 +179,9 @@ def _lower_slice(t: Tensors, layer: Slice, c: MoveConstants) -> str:
     return t.writer.node("Slice", [t[layer.inputs[0]], starts, stops, t.i64(axes), steps], f"{layer.name}_q")
 
 
-def _lower_pad(t: Tensors, layer: Pad, c: MoveConstants) -> str:
-    top, left, bottom, right = layer.pads
-    value = t.u8(c.zero) if t.quantization.tensors[layer.name].bits <= 8 else t.f32(c.zero)
-    pads = t.i64((0, 0, top, left, 0, 0, bottom, right))
-    return t.writer.node("Pad", [t[layer.inputs[0]], pads, value], f"{layer.name}_q")
+def _lower_pad(t: Tensors, layer: Pad, c: PadConstants) -> str:
+    fill = c.fill.astype(np.uint8 if t.quantization.tensors[layer.name].bits <= 8 else np.float32)
+    return t.writer.padded(t[layer.inputs[0]], layer.pads, fill, f"{layer.name}_q")
 
 
 def _lower_reshape(t: Tensors, layer: Layer, c: MoveConstants) -> str:

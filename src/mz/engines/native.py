@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mz.errors import UserError
+from mz.graph import Pixels
 from mz.threads import processors, side_by_side
 
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-fPIC")
@@ -35,6 +36,8 @@ class _Tensor(ctypes.Structure):
         ("scale", ctypes.c_float),
         ("rank", ctypes.c_int32),
         ("shape", ctypes.c_int32 * _MAX_RANK),
+        ("mean", ctypes.POINTER(ctypes.c_float)),
+        ("std", ctypes.POINTER(ctypes.c_float)),
     )
 
 
@@ -58,8 +61,9 @@ class NativeSession:
     name = "native"
     notes: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, symbol: str, threads: int = 0) -> None:
+    def __init__(self, path: Path, symbol: str, threads: int = 0, pixels: Pixels | None = None) -> None:
         """path: a shared library that `build` made. symbol: the network's, as its header has it; there may be several.
+        pixels: where the network takes pixels and the program images, which are made of them first.
 
         Raises UserError where the library's arithmetic is not as it must be.
         """
@@ -77,7 +81,7 @@ class NativeSession:
         self._library = library
         self._inputs = [self._model.inputs[i] for i in range(self._model.input_count)]
         self._outputs = [self._model.outputs[i] for i in range(self._model.output_count)]
-        self._threads = threads or processors()
+        self._threads, self._pixels = threads or processors(), pixels
 
     @property
     def arena_bytes(self) -> int:
@@ -85,6 +89,7 @@ class NativeSession:
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Real inputs, float32 [N, *shape] by Input layer -> integers (uint8 or uint16) of accelerator outputs."""
+        feeds = self._pixels.normalized(feeds) if self._pixels else feeds
         count = len(next(iter(feeds.values())))
         real = [np.ascontiguousarray(feeds[tensor.name.decode()], np.float32) for tensor in self._inputs]
         found = [np.empty((count, *tensor.shape[: tensor.rank]), np.uint16) for tensor in self._outputs]
@@ -118,16 +123,20 @@ class NativeSession:
 
 
 def open_native(
-    files: Mapping[str, bytes], network: str, threads: int = 0, flags: Sequence[str] = ()
+    files: Mapping[str, bytes],
+    network: str,
+    threads: int = 0,
+    flags: Sequence[str] = (),
+    pixels: Pixels | None = None,
 ) -> NativeSession:
     """The files that the C target emitted for a network, by name, built and ready to run.
 
-    flags: options of the compiler beyond the usual. Raises UserError where there is no compiler, it refuses the
-    sources, or the program's arithmetic is not as it must be.
+    flags: options of the compiler beyond the usual. pixels: as `NativeSession` has them. Raises UserError where there
+    is no compiler, it refuses the sources, or the program's arithmetic is not as it must be.
     """
     found = re.search(rb"extern const mz_model (\w+);", files[f"{network}.h"])
     assert found is not None, f"{network}.h declares no network"
-    return NativeSession(build(files, flags), found[1].decode(), threads)
+    return NativeSession(build(files, flags), found[1].decode(), threads, pixels)
 
 
 def compiler() -> list[str]:

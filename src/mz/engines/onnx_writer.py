@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
+    from mz.graph import Pixels
+
 OPSET = 17
 """Old enough for runtimes in the field, new enough for every operator that mz emits; all from the standard domain."""
 
@@ -59,6 +61,33 @@ class OnnxWriter:
         output = self._unique(name)
         self._nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
         return output
+
+    def pixels(self, images: str, pixels: Pixels) -> str:
+        """The pixels behind normalized images, not yet rounded."""
+        mean, std = (
+            self.constant(c, f"{images}_{what}")
+            for c, what in zip(pixels.constants(np.float32), ("mean", "std"), strict=True)
+        )
+        return self.node(
+            "Add", [self.node("Mul", [images, std], f"{images}_scaled"), mean], f"{images}_pixels"
+        )
+
+    def padded(self, x: str, pads: Sequence[int], values: np.ndarray, name: str) -> str:
+        """`x` [N, C, H, W] with `values` [C] of its own type around its channels; pads: top, left, bottom, right."""
+        top, left, bottom, right = pads
+        ends = self.constant(np.asarray([0, 0, top, left, 0, 0, bottom, right], np.int64), f"{name}_pads")
+        if (values == values[0]).all():
+            return self.node("Pad", [x, ends, self.constant(values[0], f"{name}_value")], name)
+        parts = []
+        for channel, value in enumerate(values):
+            bounds = (
+                self.constant(np.array([end], np.int64), f"{name}_end") for end in (channel, channel + 1, 1)
+            )
+            part = self.node("Slice", [x, *bounds], f"{name}_channel")
+            parts.append(
+                self.node("Pad", [part, ends, self.constant(value, f"{name}_value")], f"{name}_part")
+            )
+        return self.node("Concat", parts, name, axis=1)
 
     def reserve(self, names: Iterable[str]) -> None:
         """Keeps these names for inputs and outputs."""

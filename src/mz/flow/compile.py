@@ -21,6 +21,7 @@ from mz.flow.networks import load, working_arch
 from mz.flow.optimize import optimize
 from mz.flow.options import CompileResult, ModelRef, Note, OptimizeOptions, Progress, no_note, no_progress
 from mz.flow.verify import verify as run_files
+from mz.optimize import own_pixels
 
 
 def compile_model(
@@ -55,7 +56,8 @@ def compile_model(
     assert archive.quantization is not None
     graph, params = archive.working_graph, archive.working_params
     plan = plan_device(arch, graph, params, archive.quantization)
-    source = Source(archive.name, graph, params, archive.quantization, _metadata(archive, arch))
+    pixels = own_pixels(archive.input_form)
+    source = Source(archive.name, graph, params, archive.quantization, _metadata(archive, arch), pixels)
     made = {form: EMITTERS[form](source) for form in forms}
     summary = summarize(graph, archive.quantization) | {"hw_arch": arch.name}
     sections = plan.to_dict()

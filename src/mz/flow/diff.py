@@ -24,7 +24,7 @@ from mz.flow.evaluate import batch_size
 from mz.flow.native import c_files, compiled_c_session
 from mz.flow.networks import configuration, only_input
 from mz.flow.options import ModelRef, Note, Progress, no_note, no_progress
-from mz.optimize import device_input
+from mz.optimize import device_input, own_pixels
 
 IMAGES = 16
 """Images unless the user names a number."""
@@ -63,7 +63,14 @@ def _open_artefact(archive: Archive, taps: Iterable[str]) -> Session:
         model = onnx.load_from_string(content)
     except Exception as error:  # protobuf's errors share no public base
         raise UserError(f"{archive.name}.onnx: the compiled file is damaged: compile again") from error
-    return ArtefactSession(model, archive.working_graph, archive.working_params, archive.quantization, taps)
+    return ArtefactSession(
+        model,
+        archive.working_graph,
+        archive.working_params,
+        archive.quantization,
+        taps,
+        pixels=own_pixels(archive.input_form),
+    )
 
 
 def _open_native(archive: Archive, taps: Iterable[str]) -> Session:

@@ -15,6 +15,7 @@ from mz.flow.equalize import run_equalization
 from mz.flow.input_order import check_input_order
 from mz.flow.input_range import pixel_ends, with_input_range
 from mz.flow.options import Progress, Step
+from mz.flow.own_pixels import own_normalization
 from mz.flow.prelu_folding import IMAGES as FOLDING_IMAGES
 from mz.flow.prelu_folding import as_layers_and_folded
 from mz.flow.range_method import RangeTrials, with_range_method
@@ -101,6 +102,9 @@ class _Cost:
 
 def _input_passes(passes: Passes, plan: Plan, preprocessing: Preprocessing, cost: _Cost) -> None:
     changes = [change for change in plan.settings.changes if not isinstance(change, OutputActivation)]
+    asked = bool(changes)
+    if not asked and plan.optimization_level >= 0:
+        changes.extend(own_normalization(passes.graph, passes.recipe, preprocessing))
     if not changes:
         return
     check_input_order(changes, preprocessing)
@@ -117,6 +121,8 @@ def _input_passes(passes: Passes, plan: Plan, preprocessing: Preprocessing, cost
             assert isinstance(change, InputResize)
             result = optimize.resize_input(passes.graph, passes.params, shape=change.shape, **options)
         passes.graph, passes.params, form = result
+        if not asked:  # then compiled files take what the parsed network does
+            form = [dict(step) | {"step": "pixels"} for step in form]
         passes.form = [*passes.form, *form]
         done.append(change.name)
     passes.images = dataclasses.replace(passes.images, adapt=partial(device_input, passes.form))
@@ -125,7 +131,12 @@ def _input_passes(passes: Passes, plan: Plan, preprocessing: Preprocessing, cost
     note = (
         f"{', '.join(done)}: the device takes 0..255 in the shape {list(device.shape)}, float output {db} dB"
     )
-    passes.done("input", note, {"form": list(passes.form), "float_db": db})
+    if not asked:
+        note = (
+            f"normalized by the convolutions that read it, so that integers are pixels; float output {db} dB"
+        )
+    passes.steps.append(Step("input", True, True, note, optional=not asked))
+    passes.report["input"] = {"form": list(passes.form), "float_db": db}
 
 
 def _structure_passes(passes: Passes, plan: Plan, cost: _Cost) -> None:

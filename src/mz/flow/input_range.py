@@ -48,7 +48,7 @@ def with_input_range(
     (source,) = graph.inputs
     name = source.name
     fixed = dataclasses.replace(recipe, input_ranges={name: ends})
-    if recipe.precision_of(name).activation_bits != 8 or name in recipe.layer_ranges:
+    if ends == PIXELS or recipe.precision_of(name).activation_bits != 8 or name in recipe.layer_ranges:
         return fixed, None
     trial = Trial(graph, params, sample(IMAGES))
 

@@ -8,6 +8,7 @@ from mz.archive import Archive
 from mz.compiler.emitters import C_FOLDER
 from mz.engines.native import NativeSession, open_native
 from mz.errors import UserError
+from mz.optimize import own_pixels
 
 
 def c_files(artefacts: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -27,4 +28,4 @@ def compiled_c_session(archive: Archive) -> NativeSession:
             f"{archive.name}: the archive (state {archive.state}) holds no C code: run `mz compile --emit c` and give "
             f"{archive.name}_compiled.har by --har"
         )
-    return open_native(files, archive.name)
+    return open_native(files, archive.name, pixels=own_pixels(archive.input_form))

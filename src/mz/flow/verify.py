@@ -21,7 +21,7 @@ from mz.flow.native import c_files
 from mz.flow.networks import configuration, only_input
 from mz.flow.options import ModelRef, Progress
 from mz.graph import TensorQuant
-from mz.optimize import device_input
+from mz.optimize import device_input, own_pixels
 from mz.report.statistics import SnrMeter
 
 VERIFY_IMAGES = 64
@@ -133,19 +133,26 @@ def _onnx_trial(archive: Archive, files: Mapping[str, bytes]) -> Trial:
     assert archive.quantization is not None
     ((path, content),) = files.items()
     model = onnx.load_from_string(content)
-    session = ArtefactSession(model, archive.working_graph, archive.working_params, archive.quantization)
+    session = ArtefactSession(
+        model,
+        archive.working_graph,
+        archive.working_params,
+        archive.quantization,
+        pixels=own_pixels(archive.input_form),
+    )
     return ExactTrial(path, session.run)
 
 
 def _qdq_trial(archive: Archive, files: Mapping[str, bytes]) -> Trial:
     assert archive.quantization is not None
     ((_, content),) = files.items()
-    session = QdqSession(content, archive.working_graph.accelerator_outputs())
+    outputs = archive.working_graph.accelerator_outputs()
+    session = QdqSession(content, outputs, own_pixels(archive.input_form))
     return NearTrial(archive.quantization.tensors, session.run)
 
 
 def _c_trial(archive: Archive, files: Mapping[str, bytes]) -> Trial:
-    session = open_native(c_files(files), archive.name)
+    session = open_native(c_files(files), archive.name, pixels=own_pixels(archive.input_form))
     return ExactTrial(f"{archive.name}.c", session.run)
 
 

@@ -33,6 +33,7 @@ from mz.graph.layers import (
     Transpose,
     Weighted,
 )
+from mz.graph.pixels import Pixels
 from mz.graph.quantization import Precision, Quantization, TensorQuant, WeightQuant
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "Mul",
     "Pad",
     "Params",
+    "Pixels",
     "Precision",
     "Quantization",
     "Reshape",

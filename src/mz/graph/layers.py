@@ -233,12 +233,18 @@ class Slice(Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pad(Layer):
-    """Zeros (the zero point, in integers) around height and width."""
+    """`values` by channel around height and width; zeros (the zero point, in integers) where there are none."""
 
     kind: ClassVar[str] = "pad"
     prefix: ClassVar[str] = "pad"
 
     pads: Pads
+    values: tuple[float, ...] = ()
+
+    @property
+    def fill(self) -> tuple[float, ...]:
+        """What is around each channel."""
+        return self.values or (0.0,) * self.shape[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,9 @@ from mz.optimize.bias_absorption import AbsorptionReport, absorb_bias
 from mz.optimize.channels import Channels, channel_classes
 from mz.optimize.dead_channels import CHANNEL_BLOCK, remove_dead_channels
 from mz.optimize.equalization import MAX_SCALE, METHODS, EqualizationReport, equalize
-from mz.optimize.input_form import InputForm, device_input
-from mz.optimize.inputs import PIXELS, convert_input, fold_normalization, resize_input
+from mz.optimize.input_form import InputForm, device_input, own_pixels
+from mz.optimize.input_normalization import fold_normalization
+from mz.optimize.inputs import PIXELS, convert_input, resize_input
 from mz.optimize.output_activation import added_activations, change_output_activation
 from mz.optimize.peaks import PeakGatherer, Peaks, find_peaks
 from mz.optimize.pools import pools_to_convolutions
@@ -51,6 +52,7 @@ __all__ = [
     "fold_into_prelus",
     "fold_normalization",
     "group_count",
+    "own_pixels",
     "pools_to_convolutions",
     "prune",
     "reduce_global_avgpool",

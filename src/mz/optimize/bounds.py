@@ -56,8 +56,11 @@ def _bounds(layer: Layer, params: Params, inputs: list[Interval]) -> Interval:
         return _activation(layer, params, inputs[0])
     if isinstance(layer, Elementwise):
         return _elementwise(layer, inputs)
-    if isinstance(layer, Pad) or (isinstance(layer, AvgPool) and layer.count_include_pad):
-        return _with_zero(_of_channels(inputs[0]), any(layer.pads))
+    if isinstance(layer, Pad):
+        fill = np.reshape(layer.fill, (-1, 1, 1))
+        return _with_padding(_of_channels(inputs[0]), any(layer.pads), fill)
+    if isinstance(layer, AvgPool) and layer.count_include_pad:
+        return _with_padding(_of_channels(inputs[0]), any(layer.pads))
     if isinstance(layer, MaxPool | AvgPool | GlobalAvgPool | Resize):
         return _of_channels(inputs[0])
     return moved(layer, [low for low, _ in inputs]), moved(layer, [high for _, high in inputs])
@@ -68,8 +71,8 @@ def _of_channels(x: Interval) -> Interval:
     return low.min(axis=(1, 2), keepdims=True), high.max(axis=(1, 2), keepdims=True)
 
 
-def _with_zero(x: Interval, padded: bool) -> Interval:
-    return (np.minimum(x[0], 0.0), np.maximum(x[1], 0.0)) if padded else x
+def _with_padding(x: Interval, padded: bool, fill: np.ndarray | float = 0.0) -> Interval:
+    return (np.minimum(x[0], fill), np.maximum(x[1], fill)) if padded else x
 
 
 def is_padded(layer: Weighted) -> bool:
@@ -84,7 +87,9 @@ def _weighted(layer: Weighted, arrays: dict[str, np.ndarray], x: Interval) -> In
         x = _of_channels(x)
     kernel = by_channel(layer, arrays["kernel"]).astype(np.float64)
     channels = kernel.shape[1] * (layer.groups if isinstance(layer, Conv | Deconv) else 1)
-    low, high = (np.broadcast_to(bound.reshape(-1), (channels,)) for bound in _with_zero(x, is_padded(layer)))
+    low, high = (
+        np.broadcast_to(bound.reshape(-1), (channels,)) for bound in _with_padding(x, is_padded(layer))
+    )
     rise, fall = np.maximum(kernel, 0).sum(axis=2), np.minimum(kernel, 0).sum(axis=2)
     read = input_channels(layer, channels)
     bias = arrays["bias"].astype(np.float64)

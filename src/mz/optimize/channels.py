@@ -136,6 +136,8 @@ class _Walk:
             return self.product(layer, inputs)
         if isinstance(layer, MatMul):
             return np.broadcast_to(self.matrices(*inputs), layer.shape)
+        if isinstance(layer, Pad) and any(layer.values):
+            self.fix(inputs[0])
         if isinstance(layer, MaxPool | AvgPool | GlobalAvgPool | Resize | Pad):
             return self.map(inputs[0])
         out = moved(layer, inputs)

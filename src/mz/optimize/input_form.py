@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mz.errors import UserError
+from mz.graph import Pixels
 
 RGB_TO_YUV = np.array(
     [[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]]
@@ -40,9 +41,16 @@ def _pixels(images: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(images), 0, 255).astype(np.float32)
 
 
+def own_pixels(form: InputForm) -> Pixels | None:
+    """What a network that takes pixels of its own accord makes of normalized images: its compiled files do it first."""
+    for step in form:
+        if step["step"] == "pixels":
+            return Pixels(tuple(step["mean"]), tuple(step["std"]))
+    return None
+
+
 def _denormalize(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    shape = (-1, 1, 1)
-    return _pixels(images * np.reshape(std, shape) + np.reshape(mean, shape))
+    return Pixels(tuple(mean), tuple(std)).of(images)
 
 
 def _swap(images: np.ndarray) -> np.ndarray:
@@ -89,6 +97,7 @@ def _resize(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 _STEPS: dict[str, Any] = {
     "denormalize": _denormalize,
+    "pixels": _denormalize,
     "swap": _swap,
     "fourth_channel": _fourth,
     "yuv": _yuv,

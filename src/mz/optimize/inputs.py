@@ -1,4 +1,4 @@
-"""Work of the host done by the network instead: normalization, colour conversion, resizing, right behind an Input.
+"""Work of the host done by the network instead: colour conversion and resizing, right behind an Input.
 
 Every pass adds layers that all engines and emitters know already, and says what the host then has to feed (input_form).
 Each stands before what earlier passes put there, so the last one meets the pixels first.
@@ -7,7 +7,6 @@ Each stands before what earlier passes put there, so the last one meets the pixe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,32 +18,6 @@ Changed = tuple[Graph, Params, InputForm]
 PIXELS = (0.0, 255.0)
 
 
-def fold_normalization(
-    graph: Graph,
-    params: Params,
-    *,
-    name: str,
-    mean: Sequence[float],
-    std: Sequence[float],
-    source: str | None = None,
-) -> Changed:
-    """(x - mean) / std by channel, as a depthwise 1x1 convolution: the network then takes pixels of 0..255.
-
-    A layer of its own, as a mean cannot join a convolution that pads with zeros. Raises UserError where the channels
-    do not fit.
-    """
-    image = _image(graph, source, name)
-    channels = image.shape[0]
-    if len(mean) != channels:
-        raise UserError(f"{name}: a normalization of {len(mean)} channels for the {channels} of {image.name}")
-    kernel = (1 / np.asarray(std, np.float64)).astype(np.float32)
-    bias = (-np.asarray(mean, np.float64) / np.asarray(std, np.float64)).astype(np.float32)
-    layer = _pointwise(name, image.name, image.shape, groups=channels)
-    arrays = {"kernel": kernel.reshape(-1, 1, 1, 1), "bias": bias}
-    changed = _insert(graph, image, image, [layer])
-    return changed, params | {name: arrays}, [{"step": "denormalize", "mean": list(mean), "std": list(std)}]
-
-
 def convert_input(
     graph: Graph, params: Params, *, name: str, conversion: str, source: str | None = None
 ) -> Changed:
@@ -54,7 +27,7 @@ def convert_input(
     Chroma of nv12 and yuy2 is stretched to nearest. Raises UserError where the input is no image of three channels, or
     its sides are odd.
     """
-    image = _image(graph, source, name)
+    image = only_image(graph, source, name)
     if image.shape[0] != 3:
         raise UserError(
             f"{name}: {conversion} wants an image of 3 channels, and {image.name} has {image.shape[0]}"
@@ -64,7 +37,7 @@ def convert_input(
         _check_even(image, name, rows=taken == "nv12")
     if taken == "bgr":
         kernel = np.eye(3, dtype=np.float32)[::-1].copy().reshape(3, 3, 1, 1)
-        layer = _pointwise(name, image.name, image.shape)
+        layer = pointwise(name, image.name, image.shape)
         arrays = {"kernel": kernel, "bias": np.zeros(3, np.float32)}
         return _insert(graph, image, image, [layer]), params | {name: arrays}, [{"step": "swap"}]
     if taken == "rgbx":
@@ -87,7 +60,7 @@ def convert_input(
         device, layers = (_from_nv12 if taken == "nv12" else _from_yuy2)(image, planes)
         form.append({"step": taken})
     if given == "rgb":
-        layers.append(_pointwise(name, planes, image.shape, clip=PIXELS))
+        layers.append(pointwise(name, planes, image.shape, clip=PIXELS))
         inverse = np.linalg.inv(RGB_TO_YUV)
         params = params | {
             name: {
@@ -103,14 +76,15 @@ def resize_input(
     graph: Graph, params: Params, *, name: str, shape: tuple[int, int], source: str | None = None
 ) -> Changed:
     """Takes images of `shape` (height, width) and resizes them, bilinear with half-pixel centres."""
-    image = _image(graph, source, name)
+    image = only_image(graph, source, name)
     device = dataclasses.replace(image, shape=(image.shape[0], *shape))
     scales = (image.shape[1] / shape[0], image.shape[2] / shape[1])
     layer = Resize(name=name, inputs=(image.name,), shape=image.shape, mode="bilinear", scales=scales)
     return _insert(graph, image, device, [layer]), params, [{"step": "resize", "shape": list(shape)}]
 
 
-def _image(graph: Graph, source: str | None, name: str) -> Input:
+def only_image(graph: Graph, source: str | None, name: str) -> Input:
+    """The network's only image, for the change `name`, or UserError."""
     inputs = [layer for layer in graph.inputs if source in (None, layer.name)]
     if len(inputs) != 1 or len(inputs[0].shape) != 3:
         raise UserError(
@@ -133,13 +107,14 @@ def _insert(graph: Graph, image: Input, device: Input, layers: list[Layer]) -> G
     return dataclasses.replace(graph, layers=tuple(rest))
 
 
-def _pointwise(
+def pointwise(
     name: str,
     source: str,
     shape: tuple[int, ...],
     groups: int = 1,
     clip: tuple[float, float] = (-np.inf, np.inf),
 ) -> Conv:
+    """A 1x1 convolution of an image of `shape`."""
     return Conv(name=name, inputs=(source,), shape=shape, kernel_shape=(1, 1), groups=groups, clip=clip)
 
 

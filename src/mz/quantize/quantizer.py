@@ -16,6 +16,7 @@ from mz.graph import (
     Elementwise,
     Graph,
     Mul,
+    Pad,
     Params,
     Quantization,
     TensorQuant,
@@ -87,6 +88,8 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
             low, high = _with_headroom(graph, makers, low, high, function)
         if how.method != "manual":
             high = min(high, _beside_pole(graph, makers, tensors))
+        fills = [value for name in group if isinstance(pad := graph[name], Pad) for value in pad.fill]
+        low, high = min([low, *fills]), max([high, *fills])
         even = any(isinstance(graph[name], Elementwise) for name in group)
         tensors.update(dict.fromkeys(group, tensor_quant(low, high, bits, even)))
     _make_products_exact(graph, groups, tensors)

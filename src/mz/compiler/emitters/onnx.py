@@ -9,14 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mz.engines.lower_integer import integer_model
-from mz.graph import Graph, Params, Quantization
+from mz.graph import Graph, Params, Pixels, Quantization
 
 
 def emit(
-    graph: Graph, params: Params, quantization: Quantization, metadata: Mapping[str, str] | None = None
+    graph: Graph,
+    params: Params,
+    quantization: Quantization,
+    metadata: Mapping[str, str] | None = None,
+    pixels: Pixels | None = None,
 ) -> bytes:
-    """The serialized model; the same graph gives the same bytes. metadata: more for its `metadata_props`."""
-    model = integer_model(graph, params, quantization)
+    """The serialized model; the same graph gives the same bytes. metadata: more for its `metadata_props`.
+
+    pixels: what the file makes of the images first, where the network takes pixels.
+    """
+    model = integer_model(graph, params, quantization, pixels=pixels)
     for key, value in (metadata or {}).items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value

@@ -18,7 +18,7 @@ import numpy as np
 
 from mz.engines.lower_float import LOWERINGS
 from mz.engines.onnx_writer import OPSET, OnnxWriter
-from mz.graph import Deconv, Dense, Graph, Input, Params, Quantization, TensorQuant, Weighted
+from mz.graph import Deconv, Dense, Graph, Input, Params, Pixels, Quantization, TensorQuant, Weighted
 
 if TYPE_CHECKING:
     import onnx
@@ -30,22 +30,33 @@ _WEIGHT_TYPES = {4: _INT4, 8: _INT8, 16: _INT16}
 
 
 def emit(
-    graph: Graph, params: Params, quantization: Quantization, metadata: Mapping[str, str] | None = None
+    graph: Graph,
+    params: Params,
+    quantization: Quantization,
+    metadata: Mapping[str, str] | None = None,
+    pixels: Pixels | None = None,
 ) -> bytes:
-    """The serialized model, checked; the same graph gives the same bytes. metadata: for its `metadata_props`."""
-    model = qdq_model(graph, params, quantization, metadata)
+    """The serialized model, checked; the same graph gives the same bytes. metadata: for its `metadata_props`.
+
+    pixels: what the file makes of the images first, where the network takes pixels.
+    """
+    model = qdq_model(graph, params, quantization, metadata, pixels)
     return bytes(model.SerializeToString(deterministic=True))
 
 
 def qdq_model(
-    graph: Graph, params: Params, quantization: Quantization, metadata: Mapping[str, str] | None = None
+    graph: Graph,
+    params: Params,
+    quantization: Quantization,
+    metadata: Mapping[str, str] | None = None,
+    pixels: Pixels | None = None,
 ) -> onnx.ModelProto:
     """Inputs and outputs: float32 [N, *shape], named like the layers, as in the float model.
 
     Every accelerator tensor, dequantized, is named like its layer. Weights are signed integers with one scale for each
     output channel; biases int32 in the scale of the accumulator.
     """
-    writer = _QdqWriter(graph, quantization)
+    writer = _QdqWriter(graph, quantization, pixels)
     writer.reserve([layer.name for layer in graph.layers])
     for layer in graph.layers:
         if isinstance(layer, Input):
@@ -73,11 +84,11 @@ def qdq_model(
 class _QdqWriter(OnnxWriter):
     """Writes kernels and biases as integers that are dequantized, wherever a lowering asks for the float ones."""
 
-    def __init__(self, graph: Graph, quantization: Quantization) -> None:
+    def __init__(self, graph: Graph, quantization: Quantization, images: Pixels | None) -> None:
         plain = all(weight.bits == 8 for weight in quantization.weights.values())
         plain &= all(tensor.bits <= 8 for tensor in quantization.tensors.values())
         super().__init__(*((OPSET, 8) if plain else (WIDE_OPSET, WIDE_IR)))
-        self._graph, self._quantization = graph, quantization
+        self._graph, self._quantization, self._images = graph, quantization, images
         self._inputs: dict[str, str] = {}
 
     def source(self, name: str) -> str:
@@ -86,7 +97,8 @@ class _QdqWriter(OnnxWriter):
         if not isinstance(layer, Input):
             return name
         if name not in self._inputs:
-            self._inputs[name] = self._pair(name, self._quantization.tensors[name], f"{name}/dequantized")
+            real = self.pixels(name, self._images) if self._images else name
+            self._inputs[name] = self._pair(real, self._quantization.tensors[name], f"{name}/dequantized")
         return self._inputs[name]
 
     def quantize(self, tensor: str, name: str) -> None:

@@ -301,7 +301,10 @@ def _cut(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
 
 def _pad(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
     assert isinstance(layer, Pad)
-    return _padded(inputs[0], layer.pads)
+    (h,) = inputs
+    fill = quantize_input(integers, layer.name, torch.tensor(layer.fill, device=h.device), h.dtype)
+    fill = fill.reshape(-1, 1, 1)
+    return _padded(h - fill, layer.pads) + fill
 
 
 def _reshape(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:

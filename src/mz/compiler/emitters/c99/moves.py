@@ -14,7 +14,7 @@ from mz.compiler.emitters.c99.layout import (
 )
 from mz.compiler.emitters.c99.part import Context, Part
 from mz.compiler.memory_plan import keeps_order
-from mz.emulator.constants import MoveConstants
+from mz.emulator.constants import MoveConstants, PadConstants
 from mz.graph import Concat, Pad, Shape, Slice, Transpose
 
 
@@ -45,11 +45,13 @@ def cut(context: Context, c: MoveConstants) -> Part:
     return part
 
 
-def pad(context: Context, c: MoveConstants) -> Part:
+def pad(context: Context, c: PadConstants) -> Part:
     part, layer = Part(context), context.layer
     assert isinstance(layer, Pad)
     (shape,) = context.shapes
-    part.calls.append(f"mz_fill({{y}}, {math.prod(layer.shape)}, {context.tensor.bits}, {c.zero});")
+    fill = part.constant("fill", c.fill[:1] if (c.fill == c.fill[0]).all() else c.fill)
+    count, bits = math.prod(layer.shape), context.tensor.bits
+    part.calls.append(f"mz_fill({{y}}, {count}, {bits}, {fill}, {len(part.arrays[fill])});")
     target = strides(layer.shape)
     first = layer.pads[0] * target[1] + layer.pads[1] * target[2]
     loops = list(zip(shape, strides(shape), target, strict=True))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 
+import numpy as np
+
 from mz.compiler.emitters.c99.layout import MAX_RANK, storage_order
 from mz.compiler.emitters.c99.lowering import lower
 from mz.compiler.emitters.c99.part import Context, Part
-from mz.compiler.emitters.c99.text import c_name, floating, unique_c_names
+from mz.compiler.emitters.c99.text import array, c_name, floating, unique_c_names
 from mz.compiler.memory_plan import MemoryPlan, plan_memory
 from mz.errors import UserError
-from mz.graph import Graph, Params, Quantization
+from mz.graph import Graph, Params, Pixels, Quantization
 
 
 def emit(
@@ -20,10 +22,12 @@ def emit(
     params: Params,
     quantization: Quantization,
     metadata: Mapping[str, str] | None = None,
+    pixels: Pixels | None = None,
 ) -> dict[str, bytes]:
     """Files by name, those of the network begin with `name`. The same graph gives the same bytes.
 
-    metadata: where it all comes from, for the reader of README.txt. Raises UserError, naming the layer, for what this
+    metadata: where it all comes from, for the reader of README.txt. pixels: what `mz_quantize` makes of images first,
+    where the network takes pixels. Raises UserError, naming the layer, for what this
     target cannot hold.
     """
     prefix = c_name(name)
@@ -34,13 +38,13 @@ def emit(
         "PREFIX": prefix,
         "UPPER": prefix.upper(),
         "ARENA_BYTES": str(plan.arena_bytes),
-        "TENSORS": _tensor_comment(graph, quantization),
+        "TENSORS": _tensor_comment(graph, quantization, pixels),
         "KERNELS": " ".join(file for file in _files("kernels") if file.endswith(".c")),
         "METADATA": "\n".join(f"    {key} {value}" for key, value in (metadata or {}).items()),
     }
     files = {
         f"{name}.h": _filled("model.h.txt", words),
-        f"{name}.c": _program(graph, quantization, parts, plan, words),
+        f"{name}.c": _program(graph, quantization, parts, plan, words, pixels),
         f"{name}_constants.h": _declarations(parts, words),
         f"{name}_constants.c": _definitions(parts, words),
         "main.c": _filled("main.c.txt", words),
@@ -78,13 +82,19 @@ def _planned(graph: Graph, quantization: Quantization, parts: Mapping[str, Part]
 
 
 def _program(
-    graph: Graph, quantization: Quantization, parts: dict[str, Part], plan: MemoryPlan, words: dict[str, str]
+    graph: Graph,
+    quantization: Quantization,
+    parts: dict[str, Part],
+    plan: MemoryPlan,
+    words: dict[str, str],
+    pixels: Pixels | None,
 ) -> str:
     prefix = words["PREFIX"]
     running = [parts[name] for name in plan.order if name in parts and not _stays(parts[name], plan)]
     structs = "\n".join(text for part in running for text in part.structs)
     calls = [line for part in running for line in _calls(part, plan)]
-    inputs = [_tensor(graph, quantization, plan, layer.name) for layer in graph.inputs]
+    normalization = ("mean", "std") if pixels else ("0", "0")
+    inputs = [_tensor(graph, quantization, plan, layer.name, *normalization) for layer in graph.inputs]
     outputs = [_tensor(graph, quantization, plan, name) for name in graph.accelerator_outputs()]
     return _filled("model.c.txt", words) + "\n".join(
         [
@@ -95,6 +105,7 @@ def _program(
             *(f"    {call}" for call in calls or ["(void)at;"]),
             "}",
             "",
+            _normalization(pixels),
             "static const mz_tensor inputs[] = {\n" + "\n".join(inputs) + "\n};\n",
             "static const mz_tensor outputs[] = {\n" + "\n".join(outputs) + "\n};\n",
             f"const mz_model {prefix}_model = {{",
@@ -121,16 +132,31 @@ def _calls(part: Part, plan: MemoryPlan) -> list[str]:
     return [call.format(**places) for call in part.calls]
 
 
-def _tensor(graph: Graph, quantization: Quantization, plan: MemoryPlan, name: str) -> str:
+def _normalization(pixels: Pixels | None) -> str:
+    """The arrays that the input's tensor points to."""
+    if pixels is None:
+        return ""
+    values = {"mean": pixels.mean, "std": pixels.std}
+    return "\n".join("static " + array(name, np.asarray(own, np.float32)) for name, own in values.items())
+
+
+def _tensor(
+    graph: Graph,
+    quantization: Quantization,
+    plan: MemoryPlan,
+    name: str,
+    mean: str = "0",
+    std: str = "0",
+) -> str:
     tensor, shape = quantization.tensors[name], graph[name].shape
     sizes = ", ".join(map(str, shape)) or "0"
     return (
         f'    {{"{name}", {plan.offsets[name]}, {tensor.bits}, {tensor.zero_point}, {floating(tensor.scale)}, '
-        f"{len(shape)}, {{{sizes}}}}},"
+        f"{len(shape)}, {{{sizes}}}, {mean}, {std}}},"
     )
 
 
-def _tensor_comment(graph: Graph, quantization: Quantization) -> str:
+def _tensor_comment(graph: Graph, quantization: Quantization, pixels: Pixels | None) -> str:
     """The inputs and outputs for the reader of the header."""
     lines = []
     groups = (
@@ -141,10 +167,10 @@ def _tensor_comment(graph: Graph, quantization: Quantization) -> str:
         for name in names:
             tensor, shape = quantization.tensors[name], graph[name].shape
             stored = "".join(f"[{shape[axis]}]" for axis in storage_order(shape))
-            lines.append(
-                f" *   {kind:6} {name}: {tensor.bits} bits, in memory {stored}, "
-                f"real value {tensor.scale:.9g} * (q - {tensor.zero_point})"
-            )
+            meaning = f"real value {tensor.scale:.9g} * (q - {tensor.zero_point})"
+            if pixels and kind == "input":
+                meaning += ", a pixel; mz_quantize takes normalized images"
+            lines.append(f" *   {kind:6} {name}: {tensor.bits} bits, in memory {stored}, {meaning}")
     return "\n".join(lines)
 
 

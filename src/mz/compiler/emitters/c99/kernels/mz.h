@@ -20,6 +20,7 @@ typedef struct {
     float scale;
     int32_t rank;
     int32_t shape[MZ_MAX_RANK];
+    const float *mean, *std;
 } mz_tensor;
 
 /* run: from the inputs' integers to the outputs', all in the arena, which is aligned to 16 bytes. */
@@ -40,7 +41,8 @@ const char *mz_check(void);
 int32_t mz_count(const mz_tensor *tensor);
 int32_t mz_bytes(const mz_tensor *tensor);
 
-/* Real values in the network's order ([C][H][W]) -> the tensor's integers in the arena. */
+/* Real values in the network's order ([C][H][W]) -> the tensor's integers in the arena. A tensor with a mean and a std by
+ * channel holds pixels, and the real values are images normalized by these. */
 void mz_quantize(const mz_tensor *tensor, const float *real, void *arena);
 
 /* The tensor's integers in the arena -> integers in the network's order. */
@@ -165,8 +167,8 @@ typedef struct {
 
 void mz_walk_run(const mz_walk *layer, const void *x, void *y);
 
-/* `count` integers set to `value`. */
-void mz_fill(void *y, int32_t count, int32_t bits, int32_t value);
+/* `count` integers set to the `channels` values, over and over. */
+void mz_fill(void *y, int32_t count, int32_t bits, const int32_t *values, int32_t channels);
 
 /* Source rows and columns: one of each output (nearest), or two with their weights, which sum to 2^fraction_bits. */
 typedef struct {

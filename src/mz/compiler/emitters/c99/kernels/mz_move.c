@@ -48,12 +48,13 @@ void mz_walk_run(const mz_walk *layer, const void *x, void *y)
     } while (more);
 }
 
-void mz_fill(void *y, int32_t count, int32_t bits, int32_t value)
+void mz_fill(void *y, int32_t count, int32_t bits, const int32_t *values, int32_t channels)
 {
-    int32_t i;
-    if (bits <= 8)
-        memset(y, value, (size_t)count);
-    else
-        for (i = 0; i < count; i++)
-            ((uint16_t *)y)[i] = (uint16_t)value;
+    int32_t done, more;
+    for (done = 0; done < channels; done++)
+        mz_put(y, bits, done, values[done]);
+    for (; done < count; done += more) {
+        more = done < count - done ? done : count - done;
+        memcpy(mz_at_out(y, bits, done), y, (size_t)more * (bits > 8 ? 2u : 1u));
+    }
 }

@@ -28,7 +28,10 @@ void mz_quantize(const mz_tensor *tensor, const float *real, void *arena)
     int32_t channel, pixel;
     for (channel = 0; channel < channels; channel++)
         for (pixel = 0; pixel < pixels; pixel++) {
-            float value = *real++ / tensor->scale;
+            float value = *real++;
+            if (tensor->std)
+                value = value * tensor->std[channel] + tensor->mean[channel];
+            value /= tensor->scale;
             value = value > low ? value : low;
             value = value < high ? value : high;
             mz_put(to, tensor->bits, pixel * channels + channel, (int32_t)((value + MZ_ROUND) - MZ_ROUND) + zero);

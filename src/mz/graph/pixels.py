@@ -1,0 +1,31 @@
+"""Normalized images and the pixels behind them, which may be a network's integers though images are what it is fed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """Images are (pixel - mean) / std; mean, std: by channel, in units of 0..255."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def of(self, images: np.ndarray) -> np.ndarray:
+        """Normalized images [N, C, H, W] -> whole pixels of 0..255, float32 of that shape."""
+        mean, std = self.constants(np.float64)
+        return np.clip(np.rint(images * std + mean), 0, 255).astype(np.float32)
+
+    def normalized(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Pixels [N, C, H, W] by Input layer -> the images, float32 of that shape."""
+        mean, std = self.constants(np.float32)
+        return {name: (pixels - mean) / std for name, pixels in feeds.items()}
+
+    def constants(self, dtype: type[np.floating]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and std, each [C, 1, 1]."""
+        mean, std = (np.reshape(values, (-1, 1, 1)).astype(dtype) for values in (self.mean, self.std))
+        return mean, std
