@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -55,8 +56,19 @@ def run(model: str, data: Path | None, count: int, checkpoint: Path | None) -> N
         process = subprocess.Popen(command)
         peak = _wait(process)
         found = json.loads(answer.read_text())
-        found["seconds"], found["peak_megabytes"] = round(time.monotonic() - began, 1), peak
+        found |= {
+            "seconds": round(time.monotonic() - began, 1),
+            "peak_megabytes": peak,
+            "processor": processor(),
+        }
         answer.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def processor() -> str:
+    """What the speed of 8-bit integers depends on."""
+    flags = Path("/proc/cpuinfo")
+    vnni = "vnni" in flags.read_text() if flags.exists() else False
+    return f"{os.cpu_count()} cores {'with' if vnni else 'without'} VNNI"
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
@@ -95,8 +107,8 @@ def page() -> str:
         "8-bit activations and weights, optimization level 1, hw_arch mz8. Except for the bundled networks, which have",
         "calibration images of their own, those are part of the evaluated folder (labels unused). Degradation with its",
         "paired 95 % interval; agreement as [tasks.md](tasks.md) defines it; SNR at the outputs; optimize: seconds and",
-        "peak memory on 2 cores without VNNI, which other work shared. `compile --verify` found no differing integer",
-        "in any row.",
+        f"peak memory on {_processors()}, which other work shared. `compile --verify` found no differing",
+        "integer in any row.",
         "",
         "| network | metric | images | float | 8 bit | degradation | agreement | SNR | optimize |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -104,6 +116,11 @@ def page() -> str:
     for path in sorted(RESULTS.glob("*.integer.json")):
         lines += _rows(path.name.removesuffix(".integer.json"))
     return "\n".join(lines) + "\n"
+
+
+def _processors() -> str:
+    found = (json.loads(path.read_text())["processor"] for path in RESULTS.glob("*.optimize.json"))
+    return " or ".join(sorted(set(found)))
 
 
 def _rows(model: str) -> list[str]:
