@@ -125,7 +125,7 @@ pre_quantization_optimization(weights_clipping, layers=[conv1], mode=percentile,
 pre_quantization_optimization(activation_clipping, layers=[conv1], mode=percentile_force, clipping_values=[0.05, 99.9])
 pre_quantization_optimization(equalization, policy=enabled, method=dfq)
 change_output_activation(softmax)
-quantization_param([normalization1], precision_mode=a16_w16)
+quantization_param([normalization1], precision_mode=a16_w16, force_range_out=[-1, 2.1])
 """
     path = optimized(tmp_path, text, "--calib-count", 32, "mobilenet_v3_fashion")
     archive = har.read(path)

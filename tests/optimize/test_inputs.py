@@ -93,9 +93,23 @@ def readers() -> tuple[Graph, Params]:
     return Graph("readers", layers, ("strided", "depthwise", "inside", "same", "pool")), params
 
 
+MEAN, STD = [10.0, 120.5, 255.0], [64.0, 1.5, 200.0]
+
+
+def test_a_normalization_that_a_script_speaks_of_is_a_layer() -> None:
+    graph, params = readers()
+    changed, arrays, _ = fold_normalization(graph, params, name="n1", mean=MEAN, std=STD, separate=True)
+    assert params_fault(changed, arrays) is None
+    assert isinstance(changed["n1"], Conv) and changed["n1"].inputs == ("input_layer1",)
+    assert (
+        all(layer.inputs == ("n1",) for layer in changed.consumers["n1"])
+        and len(changed.consumers["n1"]) == 5
+    )
+
+
 def test_every_reader_of_the_image_is_given_its_own() -> None:
     graph, params = readers()
-    mean, std = [10.0, 120.5, 255.0], [64.0, 1.5, 200.0]
+    mean, std = MEAN, STD
     folded, arrays, _ = fold_normalization(graph, params, name="norm1", mean=mean, std=std)
     assert params_fault(folded, arrays) is None
     pads = {layer.name: layer for layer in folded.layers if isinstance(layer, Pad)}

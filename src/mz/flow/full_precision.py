@@ -112,7 +112,8 @@ def _input_passes(passes: Passes, plan: Plan, preprocessing: Preprocessing, cost
     for change in changes:
         options: dict[str, Any] = {"name": change.name, "source": change.input}
         if isinstance(change, Normalization):
-            options |= {"mean": change.mean, "std": change.std}
+            named = {*passes.recipe.layer_ranges, *plan.settings.weight_clipping, *plan.settings.sparsity}
+            options |= {"mean": change.mean, "std": change.std, "separate": change.name in named}
             result = optimize.fold_normalization(passes.graph, passes.params, **options)
         elif isinstance(change, InputConversion):
             options["conversion"] = change.conversion

@@ -28,11 +28,13 @@ def fold_normalization(
     mean: Sequence[float],
     std: Sequence[float],
     source: str | None = None,
+    separate: bool = False,
 ) -> Changed:
     """The network with its normalization inside, which takes pixels of 0..255.
 
     Convolutions that read the image take it up, behind a layer `NAME_pad1` that pads with the mean where they pad; for
-    other layers it is a depthwise 1x1 convolution `name`. Raises UserError where the channels do not fit.
+    other layers, or with `separate` for all, it is a depthwise 1x1 convolution `name`. Raises UserError where the
+    channels do not fit.
     """
     image = only_image(graph, source, name)
     channels = image.shape[0]
@@ -44,7 +46,7 @@ def fold_normalization(
     pads: dict[Pads, Layer] = {}
     layers: list[Layer] = []
     for reader in graph.consumers[image.name]:
-        if isinstance(reader, Conv) and not reader.host:
+        if isinstance(reader, Conv) and not (reader.host or separate):
             arrays[reader.name] = _taken_up(reader, params[reader.name], means, stds)
             if any(reader.pads) and reader.pads not in pads:
                 pads[reader.pads] = _padded(image, f"{name}_pad{len(pads) + 1}", reader.pads, mean)
