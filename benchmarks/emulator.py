@@ -18,6 +18,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from mz.engines.float_ort import FloatSession, HostSession
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.engines.lower_float import float_model
 from mz.engines.lower_integer import integer_model
-from mz.flow.evaluate import IntegerSession, Quantized, batch_size
+from mz.flow.candidate import IntegerSession, Quantized
+from mz.flow.evaluate import batch_size
 from mz.flow.networks import only_input, parse
 from mz.flow.options import ModelRef
 from mz.quantize import Recipe, collect, image_bytes, quantize
@@ -79,6 +81,11 @@ def interleaved(first: Run, second: Run, rounds: int) -> tuple[list[float], list
     return times
 
 
+def whole(network: Quantized, session: IntegerSession, feeds: dict[str, np.ndarray]) -> Run:
+    """From real inputs to real outputs."""
+    return lambda: network.restore(session.run(feeds))
+
+
 def measure(network: Quantized, batch: int, rounds: int, numpy_rounds: int) -> dict[str, Any]:
     """Median milliseconds a batch, and median ratios to float32, each engine paired with float32 by itself."""
     graph, params = network.graph, network.params
@@ -89,9 +96,7 @@ def measure(network: Quantized, batch: int, rounds: int, numpy_rounds: int) -> d
         ("numpy", NumpySession(graph, params, network.quantization), numpy_rounds),
     )
     for name, session, count in engines:
-        pair = interleaved(
-            lambda: reference.run(feeds), lambda session=session: network.restore(session.run(feeds)), count
-        )
+        pair = interleaved(partial(reference.run, feeds), whole(network, session, feeds), count)
         row["milliseconds"][name] = round(1000 * statistics.median(pair[1]), 1)
         row["milliseconds"].setdefault("float32", round(1000 * statistics.median(pair[0]), 1))
         row["ratio"][name] = round(statistics.median(b / a for a, b in zip(*pair, strict=True)), 2)

@@ -30,7 +30,7 @@ from mz.engines.compare import Comparison
 from mz.engines.float_ort import FloatSession
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.engines.native import open_native
-from mz.flow.evaluate import IntegerSession
+from mz.flow.candidate import IntegerSession
 from mz.flow.networks import configuration, only_input
 from mz.flow.options import ModelRef
 from mz.graph import Graph, Params, Precision, Quantization, Weighted

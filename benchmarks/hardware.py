@@ -71,7 +71,7 @@ def row(graph: Graph) -> dict[str, Any]:
         seconds.append(time.perf_counter() - began)
     packed = pack(graph, params, quantization)
     held = packed.layer_bytes()
-    found = {
+    found: dict[str, Any] = {
         "network": graph.name,
         "layers": len(plan.order),
         "arena": plan.arena_bytes,

@@ -14,7 +14,8 @@ from mz.archive import Archive
 from mz.engines.float_ort import FloatSession, HostSession
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.flow.calibration import CalibrationSet, open_set
-from mz.flow.evaluate import Quantized, batch_size
+from mz.flow.candidate import Quantized
+from mz.flow.evaluate import batch_size
 from mz.flow.networks import configuration, only_input, parse
 from mz.flow.options import ModelRef
 from mz.graph import Graph, Params, Quantization
@@ -109,5 +110,5 @@ def open_bench(name: str, folder: Path | None, calibrate: int, judge: int, *, wh
         data.subset(seen, min(calibrate, len(seen))), task, only_input(archive.graph), batch_size=16
     )
     judged = data.subset(unseen, min(judge, len(unseen)))
-    metric = config.evaluation.metric or next(iter(task.metric_names))  # type: ignore[attr-defined]
+    metric = str(config.evaluation.metric or next(iter(task.metric_names)))  # type: ignore[attr-defined]
     return Bench(archive, config, task, calibration, judged, metric)

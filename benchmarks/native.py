@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from emulator import BUNDLED, noise, open_network
 from mz.compiler.emitters import c99, onnx
 from mz.engines.native import build, compiler, open_native
-from mz.flow.evaluate import Quantized
+from mz.flow.candidate import Quantized
 
 WARM_UP = 5
 _CALL = re.compile(r"^    (mz_\w+)\((?:&(\w+)|)", re.MULTILINE)

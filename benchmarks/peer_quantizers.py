@@ -81,7 +81,7 @@ def _reader(bench: Bench) -> Any:
     """The calibration images one by one, as onnxruntime and Quark ask for them."""
     from onnxruntime.quantization import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self.rewind()
 
