@@ -11,6 +11,9 @@ from tests.flow.test_diff import first_images
 
 from mz import archive as har
 from mz import flow
+from mz.emulator import NumpySession
+from mz.engines.native import open_native
+from mz.flow.native import c_files
 from mz.flow.options import ModelRef
 from mz.flow.own_pixels import own_normalization
 from mz.graph import AvgPool, Conv, Graph, Input, Pixels, Precision
@@ -72,7 +75,21 @@ def test_integers_are_pixels_and_the_compiled_file_takes_images(resnet8_har: Pat
     assert behind == Pixels(mean=(72.94,), std=(90.02,))
     np.testing.assert_allclose(behind.normalized(pixels)["input_layer1"], images["input_layer1"], atol=1e-5)
 
+    noise = np.random.default_rng(0).normal(0, 1, (64, 1, 32, 32)).astype(np.float32)  # and no pixel is whole
+    judge = NumpySession(archive.working_graph, archive.working_params, archive.quantization)
+    wanted_integers = judge.run({"input_layer1": device_input(archive.input_form, noise)})
     compiled = flow.compile_model(ModelRef(har=resnet8_har), out=tmp_path, verify=True)
+    plain = onnxruntime.InferenceSession(
+        str(tmp_path / "resnet8_fashion.onnx"), providers=["CPUExecutionProvider"]
+    )
+    found_integers = plain.run(None, {"input_layer1": noise})
+    for output, values in zip(plain.get_outputs(), found_integers, strict=True):
+        np.testing.assert_array_equal(values, wanted_integers[output.name])
+    native = open_native(
+        c_files(compiled.archive.artefacts), "resnet8_fashion"
+    )  # fed images, as any user would
+    for name, values in native.run({"input_layer1": noise}).items():
+        np.testing.assert_array_equal(values, wanted_integers[name])
     assert compiled.verify is not None and compiled.verify["differing"] == 0
     real = onnxruntime.InferenceSession(
         str(tmp_path / "resnet8_fashion.qdq.onnx"), providers=["CPUExecutionProvider"]

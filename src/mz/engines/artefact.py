@@ -37,7 +37,8 @@ class ArtefactSession:
     ) -> None:
         """pixels: where the network takes pixels and the file images, which are made of them first.
 
-        Raises UserError where the file lacks an output of the network, or onnxruntime refuses it."""
+        Raises UserError where the file lacks an output of the network, or onnxruntime refuses it.
+        """
         import onnx
 
         watched = onnx.ModelProto()

@@ -66,7 +66,7 @@ class OnnxWriter:
         """The pixels behind normalized images, not yet rounded."""
         mean, std = (
             self.constant(c, f"{images}_{what}")
-            for c, what in zip(pixels.constants(np.float32), ("mean", "std"), strict=True)
+            for c, what in zip(pixels.constants(), ("mean", "std"), strict=True)
         )
         return self.node(
             "Add", [self.node("Mul", [images, std], f"{images}_scaled"), mean], f"{images}_pixels"

@@ -16,16 +16,19 @@ class Pixels:
     std: tuple[float, ...]
 
     def of(self, images: np.ndarray) -> np.ndarray:
-        """Normalized images [N, C, H, W] -> whole pixels of 0..255, float32 of that shape."""
-        mean, std = self.constants(np.float64)
-        return np.clip(np.rint(images * std + mean), 0, 255).astype(np.float32)
+        """Normalized images [N, C, H, W] -> whole pixels of 0..255, float32 of that shape.
+
+        A product and a sum in float32, as compiled files have them, so that any image gives the same pixels there.
+        """
+        mean, std = self.constants()
+        return np.clip(np.rint(np.asarray(images, np.float32) * std + mean), 0, 255)
 
     def normalized(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Pixels [N, C, H, W] by Input layer -> the images, float32 of that shape."""
-        mean, std = self.constants(np.float32)
+        mean, std = self.constants()
         return {name: (pixels - mean) / std for name, pixels in feeds.items()}
 
-    def constants(self, dtype: type[np.floating]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and std, each [C, 1, 1]."""
-        mean, std = (np.reshape(values, (-1, 1, 1)).astype(dtype) for values in (self.mean, self.std))
+    def constants(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and std, each float32 [C, 1, 1]."""
+        mean, std = (np.asarray(values, np.float32).reshape(-1, 1, 1) for values in (self.mean, self.std))
         return mean, std
