@@ -14,7 +14,7 @@ from tests.emulator.strategies import CASES, Case
 from mz.compiler.folding import Folded, unfold
 from mz.compiler.packing import pack, pack_array, unpack, unpack_array
 from mz.emulator import layer_constants
-from mz.emulator.constants import LinearConstants, TableConstants
+from mz.emulator.constants import LinearConstants, PadConstants, TableConstants
 from mz.graph import Input
 
 
@@ -64,8 +64,9 @@ def test_a_layer_comes_back_whole(case: Case):
             table = unfold(Folded(arrays.pop("lines"), arrays.pop("rest")), constants.table.shape[1])
             assert np.array_equal(table, constants.table)
         for name, array in arrays.items():
-            if isinstance(constants, LinearConstants | TableConstants):
+            if isinstance(constants, LinearConstants | TableConstants | PadConstants):
                 assert np.array_equal(array, getattr(constants, name))
+        assert ("fill" in arrays) == isinstance(constants, PadConstants)
         if isinstance(constants, LinearConstants):
             assert entry["constants"]["zero_in"] == constants.zero_in
             assert packed.layer_bytes()[entry["name"]] == sum(array["bytes"] for array in entry["arrays"])

@@ -15,10 +15,16 @@ import numpy as np
 from mz.compiler.folding import table_arrays
 from mz.compiler.summary import packed_bytes
 from mz.emulator import Constants, layer_constants
-from mz.emulator.constants import BilinearConstants, LinearConstants, NearestConstants, TableConstants
+from mz.emulator.constants import (
+    BilinearConstants,
+    LinearConstants,
+    NearestConstants,
+    PadConstants,
+    TableConstants,
+)
 from mz.graph import Graph, Input, Params, Quantization
 
-FORMAT = 3
+FORMAT = 4
 ALIGNMENT = 16
 
 
@@ -124,6 +130,8 @@ def _arrays(
             first = (weights != 0).argmax(axis=1)
             yield name, first.astype(np.uint16), 16
             yield f"{name}_weight", weights[np.arange(len(first)), first].astype(np.uint32), 32
+    if isinstance(constants, PadConstants):
+        yield "fill", constants.fill.astype(np.uint8 if output_bits <= 8 else np.uint16), max(output_bits, 8)
     multiplier = getattr(constants, "multiplier", None)
     if multiplier is not None:
         yield "multiplier", np.asarray(multiplier, np.float32), 32
