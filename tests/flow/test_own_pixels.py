@@ -13,7 +13,7 @@ from mz import archive as har
 from mz import flow
 from mz.emulator import NumpySession
 from mz.engines.native import open_native
-from mz.flow.native import c_files
+from mz.flow.compiled import c_files
 from mz.flow.options import ModelRef
 from mz.flow.own_pixels import own_normalization
 from mz.graph import AvgPool, Conv, Graph, Input, Pixels, Precision
@@ -40,13 +40,12 @@ def preprocessing(mean: float, std: float) -> Preprocessing:
 
 
 def test_means_and_deviations_by_channel_are_taken_over() -> None:
-    (found,) = own_normalization(network(), Recipe(), IMAGENET)
-    assert (found.mean, found.std) == (IMAGENET.mean, IMAGENET.std)
+    assert own_normalization(network(), Recipe(), IMAGENET) == Pixels(IMAGENET.mean, IMAGENET.std)
 
 
 def test_half_a_pixel_is_taken_over_for_every_channel() -> None:
-    (found,) = own_normalization(network(), Recipe(), preprocessing(127.5, 127.5))
-    assert found.mean == (127.5,) * 3
+    found = own_normalization(network(), Recipe(), preprocessing(127.5, 127.5))
+    assert found == Pixels((127.5,) * 3, (127.5,) * 3)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +59,7 @@ def test_half_a_pixel_is_taken_over_for_every_channel() -> None:
     ],
 )
 def test_others_are_fed_as_before(graph: Graph, recipe: Recipe, given: Preprocessing) -> None:
-    assert own_normalization(graph, recipe, given) == []
+    assert own_normalization(graph, recipe, given) is None
 
 
 def test_integers_are_pixels_and_the_compiled_file_takes_images(resnet8_har: Path, tmp_path: Path) -> None:

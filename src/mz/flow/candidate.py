@@ -14,7 +14,7 @@ from mz.engines.compare import Comparison
 from mz.engines.float_ort import FloatSession, HostSession
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.errors import UserError
-from mz.flow.native import compiled_c_session
+from mz.flow.compiled import compiled_c_session
 from mz.flow.options import EvalOptions
 from mz.graph import Graph, Params, Quantization
 

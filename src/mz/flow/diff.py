@@ -15,16 +15,15 @@ from mz import data, tasks
 from mz.archive import Archive
 from mz.compiler.emitters import c99
 from mz.emulator import NumpySession
-from mz.engines.artefact import ArtefactSession
 from mz.engines.compare import Comparison, Difference
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.engines.native import open_native
 from mz.errors import UserError
+from mz.flow.compiled import c_files, compiled_c_session, onnx_session
 from mz.flow.evaluate import batch_size
-from mz.flow.native import c_files, compiled_c_session
 from mz.flow.networks import configuration, only_input
 from mz.flow.options import ModelRef, Note, Progress, no_note, no_progress
-from mz.optimize import device_input, own_pixels
+from mz.optimize import device_input
 
 IMAGES = 16
 """Images unless the user names a number."""
@@ -50,27 +49,13 @@ def _open_onnxruntime(archive: Archive, taps: Iterable[str]) -> Session:
 
 
 def _open_artefact(archive: Archive, taps: Iterable[str]) -> Session:
-    import onnx
-
     content = archive.artefacts.get(f"{archive.name}.onnx")
     if content is None:
         raise UserError(
             f"{archive.name}: the archive (state {archive.state}) holds no compiled ONNX file: give "
             "MODEL_compiled.har, or two engines by --engines"
         )
-    assert archive.quantization is not None
-    try:
-        model = onnx.load_from_string(content)
-    except Exception as error:  # protobuf's errors share no public base
-        raise UserError(f"{archive.name}.onnx: the compiled file is damaged: compile again") from error
-    return ArtefactSession(
-        model,
-        archive.working_graph,
-        archive.working_params,
-        archive.quantization,
-        taps,
-        pixels=own_pixels(archive.input_form),
-    )
+    return onnx_session(archive, content, taps)
 
 
 def _open_native(archive: Archive, taps: Iterable[str]) -> Session:

@@ -102,10 +102,8 @@ class _Cost:
 
 def _input_passes(passes: Passes, plan: Plan, preprocessing: Preprocessing, cost: _Cost) -> None:
     changes = [change for change in plan.settings.changes if not isinstance(change, OutputActivation)]
-    asked = bool(changes)
-    if not asked and plan.optimization_level >= 0:
-        changes.extend(own_normalization(passes.graph, passes.recipe, preprocessing))
     if not changes:
+        _take_pixels(passes, plan, preprocessing, cost)
         return
     check_input_order(changes, preprocessing)
     done = []
@@ -122,21 +120,30 @@ def _input_passes(passes: Passes, plan: Plan, preprocessing: Preprocessing, cost
             assert isinstance(change, InputResize)
             result = optimize.resize_input(passes.graph, passes.params, shape=change.shape, **options)
         passes.graph, passes.params, form = result
-        if not asked:  # then compiled files take what the parsed network does
-            form = [dict(step) | {"step": "pixels"} for step in form]
         passes.form = [*passes.form, *form]
         done.append(change.name)
-    passes.images = dataclasses.replace(passes.images, adapt=partial(device_input, passes.form))
     device = passes.graph.inputs[0]
-    db = cost.of(passes)
-    note = (
-        f"{', '.join(done)}: the device takes 0..255 in the shape {list(device.shape)}, float output {db} dB"
+    note = f"{', '.join(done)}: the device takes 0..255 in the shape {list(device.shape)},"
+    _input_changed(passes, note, cost, optional=False)
+
+
+def _take_pixels(passes: Passes, plan: Plan, preprocessing: Preprocessing, cost: _Cost) -> None:
+    """Compiled files take images as before, and make pixels of them first."""
+    own = own_normalization(passes.graph, passes.recipe, preprocessing)
+    if own is None or plan.optimization_level < 0:
+        return
+    passes.graph, passes.params, _ = optimize.fold_normalization(
+        passes.graph, passes.params, name="normalization", mean=own.mean, std=own.std
     )
-    if not asked:
-        note = (
-            f"normalized by the convolutions that read it, so that integers are pixels; float output {db} dB"
-        )
-    passes.steps.append(Step("input", True, True, note, optional=not asked))
+    passes.form = [{"step": "pixels", "mean": list(own.mean), "std": list(own.std)}]
+    note = "normalized by the convolutions that read it, so that integers are pixels;"
+    _input_changed(passes, note, cost, optional=True)
+
+
+def _input_changed(passes: Passes, note: str, cost: _Cost, optional: bool) -> None:
+    passes.images = dataclasses.replace(passes.images, adapt=partial(device_input, passes.form))
+    db = cost.of(passes)
+    passes.steps.append(Step("input", True, True, f"{note} float output {db} dB", optional=optional))
     passes.report["input"] = {"form": list(passes.form), "float_db": db}
 
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from mz.graph import Conv, Graph
+from mz.graph import Conv, Graph, Pixels
 from mz.optimize import PIXELS
 from mz.quantize import Recipe
-from mz.script import Normalization
 from mz.zoo import Preprocessing
 
 
-def own_normalization(graph: Graph, recipe: Recipe, preprocessing: Preprocessing) -> list[Normalization]:
-    """The normalization to be taken over: one, or none where integers are pixels anyway, where others than convolutions
+def own_normalization(graph: Graph, recipe: Recipe, preprocessing: Preprocessing) -> Pixels | None:
+    """The normalization to be taken over, or None where integers are pixels anyway, where others than convolutions
     read them, or where the recipe has other ideas of the input.
     """
     (source,) = graph.inputs
     if len(source.shape) != 3 or preprocessing.layout == "channels_last":
-        return []
+        return None
     mean, std = (
         tuple(np.broadcast_to(values, source.shape[0]).astype(float).tolist())
         for values in (preprocessing.mean, preprocessing.std)
@@ -29,5 +28,5 @@ def own_normalization(graph: Graph, recipe: Recipe, preprocessing: Preprocessing
     )
     taken_up = all(isinstance(layer, Conv) and not layer.host for layer in graph.consumers[source.name])
     if pixels_anyway or not (padded_by_pixels and left_open and taken_up):
-        return []
-    return [Normalization("normalization", mean, std)]
+        return None
+    return Pixels(mean, std)

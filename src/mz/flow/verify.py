@@ -13,11 +13,10 @@ import numpy as np
 from mz import data, tasks
 from mz.archive import Archive
 from mz.emulator import NumpySession
-from mz.engines.artefact import ArtefactSession, QdqSession
+from mz.engines.artefact import QdqSession
 from mz.engines.compare import Comparison
-from mz.engines.native import open_native
 from mz.errors import UserError
-from mz.flow.native import c_files
+from mz.flow.compiled import c_session, onnx_session
 from mz.flow.networks import configuration, only_input
 from mz.flow.options import ModelRef, Progress
 from mz.graph import TensorQuant
@@ -128,19 +127,8 @@ class NearTrial:
 
 
 def _onnx_trial(archive: Archive, files: Mapping[str, bytes]) -> Trial:
-    import onnx
-
-    assert archive.quantization is not None
     ((path, content),) = files.items()
-    model = onnx.load_from_string(content)
-    session = ArtefactSession(
-        model,
-        archive.working_graph,
-        archive.working_params,
-        archive.quantization,
-        pixels=own_pixels(archive.input_form),
-    )
-    return ExactTrial(path, session.run)
+    return ExactTrial(path, onnx_session(archive, content).run)
 
 
 def _qdq_trial(archive: Archive, files: Mapping[str, bytes]) -> Trial:
@@ -152,8 +140,7 @@ def _qdq_trial(archive: Archive, files: Mapping[str, bytes]) -> Trial:
 
 
 def _c_trial(archive: Archive, files: Mapping[str, bytes]) -> Trial:
-    session = open_native(c_files(files), archive.name, pixels=own_pixels(archive.input_form))
-    return ExactTrial(f"{archive.name}.c", session.run)
+    return ExactTrial(f"{archive.name}.c", c_session(archive, files).run)
 
 
 TRIALS: dict[str, Callable[[Archive, Mapping[str, bytes]], Trial]] = {

@@ -27,8 +27,7 @@ def emit(
     """Files by name, those of the network begin with `name`. The same graph gives the same bytes.
 
     metadata: where it all comes from, for the reader of README.txt. pixels: what `mz_quantize` makes of images first,
-    where the network takes pixels. Raises UserError, naming the layer, for what this
-    target cannot hold.
+    where the network takes pixels. Raises UserError, naming the layer, for what this target cannot hold.
     """
     prefix = c_name(name)
     parts = _lowered(prefix, graph, params, quantization)
