@@ -1,7 +1,7 @@
 """One walk through the integer network that improves each linear layer in turn, on the integers that really reach it.
 
-Every layer is run by the numpy emulator as soon as it is final, so rounding and bias correction of a layer see all that
-earlier layers do wrong.
+Every layer is run as soon as it is final, bit for bit as the numpy emulator does it, so rounding and bias correction of
+a layer see all that earlier layers do wrong.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mz.emulator import layer_constants
-from mz.emulator.constants import Constants
-from mz.emulator.kernels import run_kernel
 from mz.emulator.numerics import quantize as quantize_input
 from mz.emulator.numerics import weight_max
-from mz.graph import Deconv, Graph, Input, Layer, Params, Quantization, Weighted, WeightQuant
+from mz.engines.one_layer import LayerRun, layer_run
+from mz.graph import Deconv, Graph, Input, Params, Quantization, Shape, Weighted, WeightQuant
 from mz.quantize.bias_correction import corrected_bias
 from mz.quantize.compensation import compensated
 from mz.quantize.covariance import WIDEST_MOMENTS, at_places, centred, patches, patches_at
@@ -120,7 +119,11 @@ def refine(
                         refined.weights[layer.name], bias=q_bias
                     )
             constants = layer_constants(graph, layer, params, refined)
-            live[layer.name] = _run(layer, constants, [live[name] for name in layer.inputs], refined)
+            run = layer_run(graph, layer, constants, refined)
+            bits = refined.tensors[layer.name].bits
+            live[layer.name] = _in_pieces(
+                run, [live[name] for name in layer.inputs], layer.shape, _type(bits)
+            )
             for name in layer.inputs:
                 if last_reader[name] == layer.name:
                     live.pop(name, None)
@@ -224,20 +227,17 @@ def _rounded(
     return dataclasses.replace(integers(layer, kernel, bias, x, scale, weight.bits), kernel=q_kernel)
 
 
-def _run(
-    layer: Layer, constants: Constants, inputs: list[np.ndarray], quantization: Quantization
-) -> np.ndarray:
-    """The layer's integers in the narrowest type, a few images at a time: kernels work on int32 and wider."""
+def _in_pieces(run: LayerRun, inputs: list[np.ndarray], shape: Shape, integers: type) -> np.ndarray:
+    """The layer's integers, a few images at a time: kernels work on wider types."""
     images = len(inputs[0])
-    found: np.ndarray = np.empty((images, *layer.shape), _type(quantization.tensors[layer.name].bits))
+    found: np.ndarray = np.empty((images, *shape), integers)
     largest = max(found[0].size, *(x[0].size for x in inputs))
     step = max(1, _PIECE_BYTES // (4 * largest))
 
-    def run(start: int) -> None:
-        part = [x[start : start + step].astype(np.int32) for x in inputs]
-        found[start : start + step] = run_kernel(layer, constants, part)
+    def fill(start: int) -> None:
+        found[start : start + step] = run([x[start : start + step] for x in inputs])
 
-    side_by_side(run, range(0, images, step))
+    side_by_side(fill, range(0, images, step))
     return found
 
 
