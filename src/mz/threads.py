@@ -24,7 +24,8 @@ def side_by_side(function: Callable[[Part], Result], parts: Iterable[Part], thre
     An error is raised as by the first part that has one. Whoever multiplies matrices in `function` keeps BLAS to one
     thread, or the two get in each other's way.
     """
-    if threads == 1:
+    parts = list(parts)
+    if threads == 1 or len(parts) < 2:
         return [function(part) for part in parts]
     with ThreadPoolExecutor(threads or processors(), thread_name_prefix="mz-parts") as pool:
         return list(pool.map(function, parts))

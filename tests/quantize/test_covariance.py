@@ -55,6 +55,13 @@ def test_patches_of_a_dense_layer_are_its_rows(kind):
     np.testing.assert_array_equal(patches(layer, x, np.random.default_rng(0))[0], x.reshape(-1, x.shape[-1]))
 
 
+@pytest.mark.parametrize("kind", LINEAR_KINDS)
+def test_what_stands_for_0_is_taken_from_the_values_and_not_from_padding(kind):
+    layer, x, _ = case(kind)
+    found = patches(layer, (x + 128).astype(np.uint8), np.random.default_rng(0), zero=128)
+    np.testing.assert_array_equal(found, patches(layer, x, np.random.default_rng(0)))
+
+
 @pytest.mark.parametrize("kind", ["deconv", "deconv_groups"])
 def test_all_patches_of_a_transposed_convolution(kind):
     """By its definition: input [i, j] with tap [u, v] goes to output [i s + u d - p, j s + v d - p]."""

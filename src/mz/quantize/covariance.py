@@ -58,7 +58,7 @@ def patches_at(
 ) -> np.ndarray:
     """What the layer multiplies at `places` of its output: float32 [groups, places, weights of one output channel].
 
-    zero: what padding holds; it is taken from `x`. A transposed convolution multiplies zeros with the taps that do not
+    zero: what stands for 0 in `x`, and is taken from it. A transposed convolution multiplies zeros with the taps that do not
     reach a place. threads: images at a time, as `side_by_side` has it.
     """
     if isinstance(layer, Dense):
@@ -68,17 +68,15 @@ def patches_at(
     taps, in_group = math.prod(layer.kernel_shape), channels // layer.groups
     image, row, column = np.unravel_index(places, (n, *layer.shape[1:]))
     taken = np.empty((layer.groups, len(places), in_group, taps), np.float32)
+    seen, reached = _tap_places(layer, row, column, x.shape[2:])
 
     def take(one: int) -> None:
         mine = slice(*np.searchsorted(image, (one, one + 1)))
-        (whole,) = whole_map(layer, x[one : one + 1], zero)
-        seen = _tap_places(layer, row[mine], column[mine], whole.shape[2])
-        found = (
-            whole.reshape(channels, -1)
-            .take(seen.reshape(-1), axis=1, mode="clip")
-            .astype(np.float32, copy=False)
-        )
+        found = x[one].reshape(channels, -1).take(seen[mine].reshape(-1), axis=1, mode="clip")
+        found = found.astype(np.float32, copy=False)
         found -= np.float32(zero)
+        if not reached[mine].all():
+            found[:, ~reached[mine].reshape(-1)] = 0
         taken[:, mine] = found.reshape(layer.groups, in_group, -1, taps).transpose(0, 2, 1, 3)
 
     side_by_side(take, range(n), threads)
@@ -98,11 +96,25 @@ def kernel_taps(layer: Conv | Deconv) -> tuple[np.ndarray, np.ndarray, tuple[int
     return (i[::-1], j[::-1], (1, 1)) if isinstance(layer, Deconv) else (i, j, layer.strides)
 
 
-def _tap_places(layer: Conv | Deconv, row: np.ndarray, column: np.ndarray, width: int) -> np.ndarray:
-    """Where in one channel of the whole map each tap of the kernel looks from these outputs: int64 [P, kh * kw]."""
-    i, j, strides = kernel_taps(layer)
-    rows = row[:, None] * strides[0] + i * layer.dilations[0]
-    return np.asarray(rows * width + column[:, None] * strides[1] + j * layer.dilations[1])
+def _tap_places(
+    layer: Conv | Deconv, row: np.ndarray, column: np.ndarray, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where in one channel of the input [H, W] each tap of the kernel looks from these outputs, int64 [P, kh * kw], and
+    whether it finds anything there: bool, False for padding and between the values of a spread map.
+    """
+    rows, columns, strides = kernel_taps(layer)
+    transposed, index, reached = isinstance(layer, Deconv), np.int64(0), np.bool_(True)
+    for axis, (start, taps) in enumerate(((row, rows), (column, columns))):
+        dilation, before = layer.dilations[axis], layer.pads[axis]
+        if transposed:
+            before = (layer.kernel_shape[axis] - 1) * dilation - before
+        at = start[:, None] * strides[axis] + taps * dilation - before
+        if transposed:
+            at, between = np.divmod(at, layer.strides[axis])
+            reached = reached & (between == 0)
+        reached = reached & (at >= 0) & (at < shape[axis])
+        index = index * shape[axis] + at
+    return np.asarray(index), np.asarray(reached)
 
 
 def second_moments(samples: np.ndarray) -> np.ndarray:
