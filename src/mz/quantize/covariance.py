@@ -58,8 +58,8 @@ def patches_at(
 ) -> np.ndarray:
     """What the layer multiplies at `places` of its output: float32 [groups, places, weights of one output channel].
 
-    zero: what stands for 0 in `x`, and is taken from it. A transposed convolution multiplies zeros with the taps that do not
-    reach a place. threads: images at a time, as `side_by_side` has it.
+    zero: what stands for 0 in `x`, and is taken from it. A transposed convolution multiplies zeros with the taps that
+    do not reach a place. threads: images at a time, as `side_by_side` has it.
     """
     if isinstance(layer, Dense):
         return x.reshape(-1, x.shape[-1])[places].astype(np.float32)[None] - np.float32(zero)

@@ -21,6 +21,7 @@ from mz.graph import (
     Quantization,
     TensorQuant,
     Weighted,
+    WeightQuant,
 )
 from mz.graph.functions import BY_CHANNEL, apply
 from mz.graph.layers import UNBOUNDED
@@ -40,6 +41,7 @@ from mz.quantize.ranges import (
 from mz.quantize.recipe import ActivationRange, Recipe
 from mz.quantize.statistics import Statistics, TensorStatistics
 from mz.quantize.weights import quantize_weights
+from mz.threads import side_by_side
 
 _FEWEST_PRODUCT_STEPS = 128
 """From here on a product's scale grows by at most 1/127 on its way to an exact ratio."""
@@ -55,20 +57,22 @@ def quantize(graph: Graph, params: Params, statistics: Statistics, recipe: Recip
     unknown layers.
     """
     recipe.check(graph)
-    quantization = Quantization(tensors=activation_quants(graph, statistics, recipe))
-    for layer in graph.layers:
-        if isinstance(layer, Weighted) and not layer.host:
-            quantization.weights[layer.name] = quantize_weights(
-                layer,
-                params[layer.name]["kernel"],
-                params[layer.name]["bias"],
-                quantization.tensors[layer.inputs[0]],
-                quantization.tensors[layer.name],
-                recipe.precision_of(layer.name).weight_bits,
-                per_layer=recipe.per_layer_weight_scale,
-                search=recipe.searches_weights(layer.name),
-            )
-    return quantization
+    tensors = activation_quants(graph, statistics, recipe)
+
+    def weights(layer: Weighted) -> WeightQuant:
+        return quantize_weights(
+            layer,
+            params[layer.name]["kernel"],
+            params[layer.name]["bias"],
+            tensors[layer.inputs[0]],
+            tensors[layer.name],
+            recipe.precision_of(layer.name).weight_bits,
+            per_layer=recipe.per_layer_weight_scale,
+            search=recipe.searches_weights(layer.name),
+        )
+
+    names = [layer.name for layer in graph.weighted]
+    return Quantization(tensors, dict(zip(names, side_by_side(weights, graph.weighted), strict=True)))
 
 
 def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> dict[str, TensorQuant]:
