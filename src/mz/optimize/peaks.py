@@ -10,6 +10,7 @@ import numpy as np
 from mz.engines.float_ort import tapped_session
 from mz.graph import Graph, Params
 from mz.optimize.channels import Channels, channel_classes, compact
+from mz.threads import side_by_side
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,13 @@ class PeakGatherer:
 
     def update(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Takes in tensors [N, *shape] by layer."""
-        least, most = (
-            {name: ends(tensors[name], axis=axes, keepdims=True)[0] for name, axes in self._same.items()}
-            for ends in (np.min, np.max)
-        )
-        new = Peaks(least, most)
+
+        def ends(name: str) -> tuple[np.ndarray, np.ndarray]:
+            x, axes = tensors[name], self._same[name]
+            return x.min(axis=axes, keepdims=True)[0], x.max(axis=axes, keepdims=True)[0]
+
+        lows, highs = zip(*side_by_side(ends, self._same), strict=True)
+        new = Peaks(dict(zip(self._same, lows, strict=True)), dict(zip(self._same, highs, strict=True)))
         self.peaks = self.peaks.merged(new) if self.peaks.low else new
 
 
