@@ -11,7 +11,7 @@ from mz.emulator import layer_constants
 from mz.emulator.kernels import run_kernel
 from mz.engines import one_layer
 from mz.engines.lower_integer_tensors import FLOAT_ROAD
-from mz.engines.self_test import CPU
+from mz.engines.self_test import CPU, trusted_kernels
 
 
 def held_to_the_emulator(case) -> None:
@@ -38,8 +38,8 @@ def test_every_kind_gives_the_emulators_integers_in_their_carrier(kind):
     check()
 
 
-def test_the_runtime_takes_the_layers_of_8_bits_and_numpy_all_on_a_processor_it_is_not_exact_on(monkeypatch):
-    taken = []
+def test_the_runtime_takes_the_layers_of_8_bits_where_it_is_exact_and_numpy_the_others(monkeypatch):
+    taken: list[int] = []
     opened = one_layer.open_integer_session
     monkeypatch.setattr(
         one_layer, "open_integer_session", lambda *args, **more: taken.append(1) or opened(*args, **more)
@@ -55,7 +55,9 @@ def test_the_runtime_takes_the_layers_of_8_bits_and_numpy_all_on_a_processor_it_
         narrow = max(*bits, quantization.weights[name].bits) <= 8
         assert bool(taken) == (narrow and trusted)
 
-    for trusted in (True, False):
-        if not trusted:
-            monkeypatch.setattr(one_layer, "trusted_kernels", lambda: ([CPU], FLOAT_ROAD, ()))
-        check()
+    providers, kernels, _ = trusted_kernels()
+    trusted = providers == [CPU] and kernels.unsigned_conv and kernels.elementwise
+    check()
+    trusted = False
+    monkeypatch.setattr(one_layer, "trusted_kernels", lambda: ([CPU], FLOAT_ROAD, ()))
+    check()
