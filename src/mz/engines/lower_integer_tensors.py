@@ -137,7 +137,7 @@ class Tensors:
             else:
                 self.writer.node("Identity", [self[name]], f"{name}_u8")
             self.writer.name_output(final)
-            outputs[final] = (np.uint16 if q.bits > 8 else np.uint8, layer.shape)
+            outputs[final] = (q.carrier, layer.shape)
             described[final] = {"scale": float(q.scale), "zero_point": q.zero_point, "bits": q.bits}
         inputs = {layer.name: (np.float32, layer.shape) for layer in self.graph.inputs}
         return self.writer.model(self.graph.name, inputs, outputs, {"mz_outputs": json.dumps(described)})

@@ -23,14 +23,14 @@ faster, and wide integers it sums in parts.
 
 
 def layer_run(graph: Graph, layer: Layer, constants: Constants, quantization: Quantization) -> LayerRun:
-    """The function from the integers of the layer's inputs, uint8 (up to 8 bits) or uint16 [N, *shape], to those of its
-    output, likewise: bit for bit those of the numpy emulator. Several threads may call it.
+    """The function from the integers of the layer's inputs [N, *shape] to those of its output, each in its tensor's
+    `carrier`: bit for bit those of the numpy emulator. Several threads may call it.
     """
     providers, kernels, _ = trusted_kernels()
     if providers == [CPU] and _is_faster(layer, quantization, kernels):
         return _in_the_runtime(graph, layer, constants, quantization, kernels)
-    integers = np.uint16 if quantization.tensors[layer.name].bits > 8 else np.uint8
-    return lambda inputs: run_kernel(layer, constants, [x.astype(np.int32) for x in inputs]).astype(integers)
+    carrier = quantization.tensors[layer.name].carrier
+    return lambda inputs: run_kernel(layer, constants, [x.astype(np.int32) for x in inputs]).astype(carrier)
 
 
 def _is_faster(layer: Layer, quantization: Quantization, kernels: Kernels) -> bool:

@@ -39,7 +39,7 @@ class LayerDump:
             rows.append({"layer": name, "kind": graph[name].kind, "shape": list(graph[name].shape)})
             if quantization is not None:
                 q = quantization.tensors[name]
-                self._types[name] = np.uint8 if q.bits <= 8 else np.uint16
+                self._types[name] = q.carrier
                 rows[-1] |= {"scale": float(q.scale), "zero_point": q.zero_point, "bits": q.bits}
         with writing(folder / "layers.json") as file:
             file.write((json.dumps(rows, indent=1) + "\n").encode())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +54,11 @@ class TensorQuant:
     @property
     def q_max(self) -> int:
         return (1 << self.bits) - 1
+
+    @property
+    def carrier(self) -> type[np.unsignedinteger[Any]]:
+        """The narrowest type that holds the integers: uint8 of up to 8 bits, uint16 above."""
+        return np.uint8 if self.bits <= 8 else np.uint16
 
     @property
     def reach(self) -> int:

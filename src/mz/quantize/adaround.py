@@ -189,7 +189,7 @@ class _Walk:
         self._integers = {}
         for name, x in images.items():
             t = current.tensors[name]
-            self._integers[name] = _small(numerics.quantize(x, t.scale, t.zero_point, t.bits), t.bits)
+            self._integers[name] = numerics.quantize(x, t.scale, t.zero_point, t.bits).astype(t.carrier)
         self._real_place = self._integer_place = 0
 
     def up_to(self, block: Block) -> tuple[Arrays, Arrays, np.ndarray]:
@@ -235,7 +235,7 @@ class _Walk:
 
         def run(piece: Arrays) -> Arrays:
             found = engine.run({name: tensors[name].dequantize(q) for name, q in piece.items()})
-            return {name: _small(found[name], tensors[name].bits) for name in part.outputs}
+            return {name: found[name].astype(tensors[name].carrier) for name in part.outputs}
 
         return _in_pieces(part, run, self._integers)
 
@@ -244,7 +244,3 @@ def _in_pieces(part: Graph, run: Callable[[Arrays], Arrays], live: Arrays) -> Ar
     feeds = {layer.name: live[layer.name] for layer in part.inputs}
     pieces = [run(piece) for piece in in_chunks(feeds, image_bytes(part))]
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in part.outputs}
-
-
-def _small(q: np.ndarray, bits: int) -> np.ndarray:
-    return q.astype(np.uint8 if bits <= 8 else np.uint16)

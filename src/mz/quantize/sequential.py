@@ -101,9 +101,8 @@ def refine(
                 continue
             if isinstance(layer, Input):
                 t = refined.tensors[layer.name]
-                live[layer.name] = quantize_input(images[layer.name], t.scale, t.zero_point, t.bits).astype(
-                    _type(t.bits)
-                )
+                q = quantize_input(images[layer.name], t.scale, t.zero_point, t.bits)
+                live[layer.name] = q.astype(t.carrier)
                 continue
             if isinstance(layer, Weighted):
                 own = params[layer.name]
@@ -120,10 +119,8 @@ def refine(
                     )
             constants = layer_constants(graph, layer, params, refined)
             run = layer_run(graph, layer, constants, refined)
-            bits = refined.tensors[layer.name].bits
-            live[layer.name] = _in_pieces(
-                run, [live[name] for name in layer.inputs], layer.shape, _type(bits)
-            )
+            carrier = refined.tensors[layer.name].carrier
+            live[layer.name] = _in_pieces(run, [live[name] for name in layer.inputs], layer.shape, carrier)
             for name in layer.inputs:
                 if last_reader[name] == layer.name:
                     live.pop(name, None)
@@ -227,10 +224,10 @@ def _rounded(
     return dataclasses.replace(integers(layer, kernel, bias, x, scale, weight.bits), kernel=q_kernel)
 
 
-def _in_pieces(run: LayerRun, inputs: list[np.ndarray], shape: Shape, integers: type) -> np.ndarray:
+def _in_pieces(run: LayerRun, inputs: list[np.ndarray], shape: Shape, carrier: type) -> np.ndarray:
     """The layer's integers, a few images at a time: kernels work on wider types."""
     images = len(inputs[0])
-    found: np.ndarray = np.empty((images, *shape), integers)
+    found: np.ndarray = np.empty((images, *shape), carrier)
     largest = max(found[0].size, *(x[0].size for x in inputs))
     step = max(1, _PIECE_BYTES // (4 * largest))
 
@@ -239,7 +236,3 @@ def _in_pieces(run: LayerRun, inputs: list[np.ndarray], shape: Shape, integers: 
 
     side_by_side(fill, range(0, images, step))
     return found
-
-
-def _type(bits: int) -> type:
-    return np.uint8 if bits <= 8 else np.uint16
