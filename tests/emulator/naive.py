@@ -56,14 +56,21 @@ def multiplier(scale_x, scale_w, scale_y) -> np.float32:
     return np.float32(np.float32(scale_x) * np.float32(scale_w)) / np.float32(scale_y)
 
 
-def requantize(acc: int, m: np.float32, zero: int, low: int, high: int) -> int:
+def requantize(acc: int, m: np.float32, zero: int, low: int, high: int, slope=None) -> int:
+    """slope: of a PReLU, float32."""
     assert abs(acc) < 2**53
+    if slope is not None and acc < 0:
+        m = np.float32(m) * np.float32(slope)
     with np.errstate(over="ignore"):
         product = single(acc) * m
     return int(clamp(rne(product) + zero, low, high))
 
 
-def conv(layer, x: Tensor, in_shape, weight, qx, qy) -> Tensor:
+def slope_of(layer, params, channel: int):
+    return params["slope"][channel] if layer.prelu else None
+
+
+def conv(layer, x: Tensor, in_shape, weight, qx, qy, params) -> Tensor:
     channels, height, width = in_shape
     group_in, group_out = channels // layer.groups, layer.shape[0] // layer.groups
     low, high = bounds(layer.clip, qy)
@@ -77,13 +84,12 @@ def conv(layer, x: Tensor, in_shape, weight, qx, qy) -> Tensor:
             if 0 <= row < height and 0 <= column < width:
                 source = x[o // group_out * group_in + c, row, column]
                 acc += (source - qx.zero_point) * int(weight.kernel[o, c, u, v])
-        out[o, i, j] = requantize(
-            acc, multiplier(qx.scale, weight.scale[o], qy.scale), qy.zero_point, low, high
-        )
+        m = multiplier(qx.scale, weight.scale[o], qy.scale)
+        out[o, i, j] = requantize(acc, m, qy.zero_point, low, high, slope_of(layer, params, o))
     return out
 
 
-def deconv(layer, x: Tensor, in_shape, weight, qx, qy) -> Tensor:
+def deconv(layer, x: Tensor, in_shape, weight, qx, qy, params) -> Tensor:
     """Every input pixel adds its kernel to the output at stride * position + dilation * tap - pad."""
     channels = in_shape[0]
     group_in, group_out = channels // layer.groups, layer.shape[0] // layer.groups
@@ -97,15 +103,14 @@ def deconv(layer, x: Tensor, in_shape, weight, qx, qy) -> Tensor:
         target = (c // group_in * group_out + k, row, column)
         if target in acc:
             acc[target] += (x[c, i, j] - qx.zero_point) * int(weight.kernel[c, k, u, v])
-    return {
-        index: requantize(
-            value, multiplier(qx.scale, weight.scale[index[0]], qy.scale), qy.zero_point, low, high
-        )
-        for index, value in acc.items()
-    }
+    out = {}
+    for index, value in acc.items():
+        m = multiplier(qx.scale, weight.scale[index[0]], qy.scale)
+        out[index] = requantize(value, m, qy.zero_point, low, high, slope_of(layer, params, index[0]))
+    return out
 
 
-def dense(layer, x: Tensor, in_shape, weight, qx, qy) -> Tensor:
+def dense(layer, x: Tensor, in_shape, weight, qx, qy, params) -> Tensor:
     low, high = bounds(layer.clip, qy)
     out = {}
     for index in indices(layer.shape):
@@ -113,9 +118,8 @@ def dense(layer, x: Tensor, in_shape, weight, qx, qy) -> Tensor:
         acc = int(weight.bias[o]) + sum(
             (x[(*lead, i)] - qx.zero_point) * int(weight.kernel[o, i]) for i in range(in_shape[-1])
         )
-        out[index] = requantize(
-            acc, multiplier(qx.scale, weight.scale[o], qy.scale), qy.zero_point, low, high
-        )
+        m = multiplier(qx.scale, weight.scale[o], qy.scale)
+        out[index] = requantize(acc, m, qy.zero_point, low, high, slope_of(layer, params, o))
     return out
 
 
@@ -174,6 +178,27 @@ def elementwise(layer, a: Tensor, b: Tensor, shapes, qa, qb, qy) -> Tensor:
     return out
 
 
+def prelu_sum(layer, a: Tensor, b: Tensor, shapes, qa, qb, qy, params) -> Tensor:
+    wide = max(qa.bits, qb.bits, qy.bits) > 8
+    most, finest = (2.0**51, -34) if wide else (2.0**23, -16)
+    reach_a, reach_b = (max(t.zero_point, 2**t.bits - 1 - t.zero_point) for t in (qa, qb))
+    out = {}
+    for index in indices(layer.shape):
+        factor, offset, slope = (params[name][index[0]] for name in ("factor", "offset", "slope"))
+        ra = float(factor) * (float(qa.scale) / float(qy.scale))
+        rb = float(factor) * (float(qb.scale) / float(qy.scale))
+        ro = float(offset) / float(qy.scale)
+        power = finest
+        while (abs(ra) * reach_a + abs(rb) * reach_b + abs(ro)) / most > 2.0**power:
+            power += 1
+        fa, fb, fo = (round(value / 2.0**power) for value in (ra, rb, ro))
+        acc = fa * (broadcast(a, shapes[0], index) - qa.zero_point) + fo
+        acc += fb * (broadcast(b, shapes[1], index) - qb.zero_point)
+        top = 2**qy.bits - 1
+        out[index] = requantize(acc, np.float32(2.0**power), qy.zero_point, 0, top, slope)
+    return out
+
+
 def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
 
@@ -220,7 +245,6 @@ FUNCTIONS = {
     "sqrt": lambda x: math.sqrt(max(x, 0.0)),
     "square": lambda x: x * x,
     "prelu": lambda x, slope: x if x >= 0 else slope * x,
-    "affine_prelu": lambda x, slope, a, b: a * x + b if a * x + b >= 0 else slope * (a * x + b),
 }
 
 
@@ -229,8 +253,8 @@ def activation(layer, x: Tensor, params, qx, qy) -> Tensor:
     for index in indices(layer.shape):
         constants = layer.constants
         own = {name: float(array[index[0] if len(array) > 1 else 0]) for name, array in params.items()}
-        if layer.function.endswith("prelu"):
-            constants = [own[name] for name in ("slope", "factor", "offset") if name in own]
+        if layer.function == "prelu":
+            constants = [own["slope"]]
         real = float(qx.scale) * (x[index] - qx.zero_point)
         if layer.scaled:
             value = own["gain"] * FUNCTIONS[layer.function](own["factor"] * real, *constants)
@@ -364,9 +388,12 @@ def run_image(
     match layer.kind:
         case "conv" | "deconv" | "dense":
             function = {"conv": conv, "deconv": deconv, "dense": dense}[layer.kind]
-            return function(layer, inputs[0], shapes[0], quantization.weights[layer.name], q[0], qy)
+            weight, own = quantization.weights[layer.name], params.get(layer.name, {})
+            return function(layer, inputs[0], shapes[0], weight, q[0], qy, own)
         case "avgpool" | "global_avgpool":
             return average(layer, inputs[0], shapes[0], q[0], qy)
+        case "add" if layer.prelu:
+            return prelu_sum(layer, inputs[0], inputs[1], shapes, q[0], q[1], qy, params[layer.name])
         case "add" | "sub" | "mul":
             return elementwise(layer, inputs[0], inputs[1], shapes, q[0], q[1], qy)
         case "matmul":

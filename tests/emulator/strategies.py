@@ -5,6 +5,7 @@ Structure, precisions, scales and zero points are drawn (and shrink); the intege
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -38,6 +39,7 @@ from mz.graph import (
     WeightQuant,
 )
 from mz.graph.functions import ARRAYS, BY_CHANNEL, SCALING
+from mz.graph.layers import UNBOUNDED
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,27 @@ def clips(draw, tensor: TensorQuant) -> tuple[float, float]:
     return draw(choices)
 
 
+@st.composite
+def with_prelu(draw, layer) -> tuple[Layer, Params]:
+    """The layer, in a third of the cases with a PReLU in the place of its clip, and its arrays."""
+    if draw(st.integers(0, 2)):
+        return layer, {}
+    channels = layer.shape[-1] if isinstance(layer, Dense) else layer.shape[0]
+    rng = np.random.default_rng(draw(SEEDS))
+    slopes = {
+        "leaky": np.full(channels, draw(st.sampled_from([0.0, 0.01, 0.1, 0.25, 1.0]))),
+        "any": rng.normal(0, 1, channels),
+        "powers": np.exp2(rng.integers(-6, 4, channels)) * rng.choice([-1, 1], channels),
+    }
+    arrays = {"slope": slopes[draw(st.sampled_from(sorted(slopes)))]}
+    if isinstance(layer, Add):
+        powers = np.exp2(rng.integers(-4, 4, (2, channels))) * rng.choice([-1, 0, 1], (2, channels))
+        numbers = powers if draw(st.booleans()) else rng.normal(0, 1, (2, channels))
+        arrays |= {"factor": numbers[0], "offset": numbers[1] * draw(SCALES)}
+    held = {name: array.astype(np.float32) for name, array in arrays.items()}
+    return dataclasses.replace(layer, clip=UNBOUNDED, prelu=True), {layer.name: held}
+
+
 def sizes(most: int = 6):
     return st.integers(1, most)
 
@@ -184,7 +207,8 @@ def convs(draw) -> Case:
         dilations=dilations, pads=pads, groups=groups,
     )  # fmt: skip
     quantization = Quantization({"conv1": y}, {"conv1": weight})
-    return draw(finish(layer, {"x": (x, (groups * group_in, height, width))}, quantization))
+    layer, params = draw(with_prelu(layer))
+    return draw(finish(layer, {"x": (x, (groups * group_in, height, width))}, quantization, params))
 
 
 @st.composite
@@ -215,7 +239,8 @@ def deconvs(draw) -> Case:
         dilations=dilations, pads=tuple(pads), output_padding=output_padding, groups=groups,
     )  # fmt: skip
     quantization = Quantization({"deconv1": y}, {"deconv1": weight})
-    return draw(finish(layer, {"x": (x, (groups * group_in, height, width))}, quantization))
+    layer, params = draw(with_prelu(layer))
+    return draw(finish(layer, {"x": (x, (groups * group_in, height, width))}, quantization, params))
 
 
 @st.composite
@@ -225,7 +250,8 @@ def denses(draw) -> Case:
     x = draw(tensors())
     weight, y = draw(weights((out, size), out, x, draw(BITS), size))
     layer = Dense(name="fc1", inputs=("x",), shape=(*lead, out), clip=draw(clips(y)))
-    return draw(finish(layer, {"x": (x, (*lead, size))}, Quantization({"fc1": y}, {"fc1": weight})))
+    layer, params = draw(with_prelu(layer))
+    return draw(finish(layer, {"x": (x, (*lead, size))}, Quantization({"fc1": y}, {"fc1": weight}), params))
 
 
 @st.composite
@@ -257,8 +283,10 @@ def additions(draw, cls) -> Case:
         reach = float(a.scale) * a.q_max + float(b.scale) * b.q_max
         scale = max(reach / 2**bits * draw(st.floats(0.1, 4)), 1e-4 * max(float(a.scale), float(b.scale)))
     y = draw(tensors(scale, bits))
-    layer = cls(name="y", inputs=("a", "b"), shape=shape, clip=draw(clips(y)))
-    return draw(finish(layer, {"a": (a, shape_a), "b": (b, shape_b)}, Quantization({"y": y})))
+    layer, params = cls(name="y", inputs=("a", "b"), shape=shape, clip=draw(clips(y))), {}
+    if cls is Add and len(shape) != 2:
+        layer, params = draw(with_prelu(layer))
+    return draw(finish(layer, {"a": (a, shape_a), "b": (b, shape_b)}, Quantization({"y": y}), params))
 
 
 @st.composite

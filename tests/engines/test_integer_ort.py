@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 
 import numpy as np
+import onnxruntime
 import pytest
 from tests.quantize.networks import LINEAR_KINDS, layer_and_kernel
 
@@ -13,6 +15,8 @@ from mz.emulator import NumpySession
 from mz.engines import integer_ort
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.engines.lower_integer import integer_model
+from mz.engines.lower_integer_tensors import FLOAT_ROAD, PORTABLE
+from mz.engines.self_test import trusted_kernels
 from mz.graph import (
     Activation,
     Add,
@@ -98,6 +102,27 @@ def test_convolutions_at_real_sizes(sizes, bits, extreme):
     got = IntegerOrtSession(graph, {}, quantization).run(feeds)["conv1"]
     np.testing.assert_array_equal(got, expected)
     assert len(np.unique(expected)) > 2
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("bits", [(8, 8, 8), (8, 4, 4), (8, 8, 16), (16, 8, 8)])
+@pytest.mark.parametrize("steep", [False, True])
+def test_prelus_of_convolutions_at_real_sizes(sizes, bits, steep):
+    """Slopes of 0, below 0 and up to 1, or beyond 1 besides."""
+    graph, quantization, feeds = conv_case(*sizes, bits=bits, seed=sum(sizes))
+    layer = dataclasses.replace(graph["conv1"], prelu=True)
+    slope = np.random.default_rng(1).choice([0, 0.1, 0.7, 1, -0.3, *[3.0, -2.0] * steep], layer.shape[0])
+    params = {"conv1": {"slope": slope.astype(np.float32)}}
+    graph = graph.replace({"conv1": layer})
+    expected = NumpySession(graph, params, quantization).run(feeds)["conv1"]
+    for kernels in (PORTABLE, FLOAT_ROAD, dataclasses.replace(PORTABLE, any_signed_conv=True)):
+        model = integer_model(graph, params, quantization, kernels=kernels).SerializeToString()
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        if kernels.any_signed_conv and not trusted_kernels()[1].any_signed_conv:
+            continue
+        np.testing.assert_array_equal(session.run(None, feeds)[0], expected)
+    plain = NumpySession(graph.replace({"conv1": dataclasses.replace(layer, prelu=False)}), {}, quantization)
+    assert (plain.run(feeds)["conv1"] != expected).mean() > 0.02
 
 
 def network(bits: int, weight_bits: int = 8, seed: int = 0):

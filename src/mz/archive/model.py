@@ -11,6 +11,7 @@ import numpy as np
 
 from mz.graph import (
     Activation,
+    Add,
     Conv,
     Deconv,
     Dense,
@@ -72,7 +73,10 @@ def param_shapes(graph: Graph, layer: Layer) -> dict[str, Shape]:
     if isinstance(layer, Weighted):
         channels = (output_channels(layer),)
         bounds = dict.fromkeys(("clip_low", "clip_high"), channels) if layer.clip_by_channel else {}
-        return {"kernel": kernel_shape(graph, layer), "bias": channels} | bounds
+        slope = {"slope": channels} if layer.prelu else {}
+        return {"kernel": kernel_shape(graph, layer), "bias": channels} | bounds | slope
+    if isinstance(layer, Add) and layer.prelu:
+        return dict.fromkeys(("factor", "offset", "slope"), (layer.shape[0],))
     if isinstance(layer, Activation):
         names = SCALING if layer.scaled else ARRAYS.get(layer.function, ())
         return dict.fromkeys(names, (layer.shape[0],))

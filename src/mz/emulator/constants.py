@@ -7,6 +7,7 @@ evaluate the formulas of `numerics`. What would overflow is found here, by bound
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,8 @@ from mz.graph.resampling import bilinear_weights, nearest_indices
 class LinearConstants:
     """Convolution, transposed convolution, dense: integers and requantization.
 
-    kernel: integers in the float kernel's layout; bias int64 [O]; multiplier float32 [O].
+    kernel: integers in the float kernel's layout; bias int64 [O]; multiplier float32 [O]; below: what stands for it
+    where a sum is below 0, behind a PReLU.
     accumulator_bits: 32 or 64, the width that provably holds every partial sum.
     """
 
@@ -50,6 +52,7 @@ class LinearConstants:
     low: int
     high: int
     accumulator_bits: int
+    below: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +71,21 @@ class SumConstants:
     """Addition and subtraction (`ratios.b` negative for the latter)."""
 
     ratios: numerics.SumRatios
+    zero_a: int
+    zero_b: int
+    zero_out: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreluSumConstants:
+    """Addition behind which there is a PReLU: an integer by channel, then requantized. below: float32 [C], what stands
+    for `sum.unit` where it is below 0.
+    """
+
+    sum: numerics.AffineSum
+    below: np.ndarray
     zero_a: int
     zero_b: int
     zero_out: int
@@ -152,6 +170,7 @@ Constants = (
     LinearConstants
     | AverageConstants
     | SumConstants
+    | PreluSumConstants
     | ProductConstants
     | MatrixConstants
     | TableConstants
@@ -169,9 +188,11 @@ def layer_constants(graph: Graph, layer: Layer, params: Params, quantization: Qu
     """
     try:
         if isinstance(layer, Weighted):
-            return _linear(layer, quantization)
+            return _linear(layer, params, quantization)
         if isinstance(layer, AvgPool | GlobalAvgPool):
             return _average(graph, layer, quantization)
+        if isinstance(layer, Add) and layer.prelu:
+            return _prelu_sum(layer, params[layer.name], quantization)
         if isinstance(layer, Elementwise):
             return _elementwise(layer, quantization)
         if isinstance(layer, MatMul):
@@ -198,7 +219,7 @@ def accumulator_bound(
     return int((weight * max(zero_in, numerics.q_max(bits_in) - zero_in) + np.abs(bias)).max())
 
 
-def _linear(layer: Weighted, quantization: Quantization) -> LinearConstants:
+def _linear(layer: Weighted, params: Params, quantization: Quantization) -> LinearConstants:
     x, y = quantization.tensors[layer.inputs[0]], quantization.tensors[layer.name]
     weight = quantization.weights[layer.name]
     low, high = numerics.clip_bounds(layer.clip, y.scale, y.zero_point, y.bits)
@@ -211,15 +232,17 @@ def _linear(layer: Weighted, quantization: Quantization) -> LinearConstants:
             f"its sums can reach {bound:,}, beyond a {accumulator_bits}-bit accumulator; "
             "give it 16-bit weights by quantization_param"
         )
+    multiplier = numerics.multiplier(x.scale, weight.scale, y.scale)
     return LinearConstants(
         kernel=weight.kernel,
         bias=weight.bias,
-        multiplier=numerics.multiplier(x.scale, weight.scale, y.scale),
+        multiplier=multiplier,
         zero_in=x.zero_point,
         zero_out=y.zero_point,
         low=low,
         high=high,
         accumulator_bits=accumulator_bits,
+        below=numerics.below_zero(multiplier, params[layer.name]["slope"]) if layer.prelu else None,
     )
 
 
@@ -271,6 +294,22 @@ def _elementwise(layer: Elementwise, quantization: Quantization) -> SumConstants
     if isinstance(layer, Sub):
         ratios = numerics.SumRatios(ratios.a, -ratios.b, ratios.shift)
     return SumConstants(ratios, a.zero_point, b.zero_point, y.zero_point, low, high)
+
+
+def _prelu_sum(layer: Add, arrays: Mapping[str, np.ndarray], quantization: Quantization) -> PreluSumConstants:
+    a, b = (quantization.tensors[name] for name in layer.inputs)
+    y = quantization.tensors[layer.name]
+    factor, offset = (arrays[name].astype(np.float64) for name in ("factor", "offset"))
+    total = numerics.affine_sum(
+        factor * (float(a.scale) / float(y.scale)),
+        factor * (float(b.scale) / float(y.scale)),
+        offset / float(y.scale),
+        a.reach,
+        b.reach,
+        is_wide(layer, quantization),
+    )
+    below = numerics.below_zero(total.unit, arrays["slope"])
+    return PreluSumConstants(total, below, a.zero_point, b.zero_point, y.zero_point, 0, y.q_max)
 
 
 def _matrix(graph: Graph, layer: MatMul, quantization: Quantization) -> MatrixConstants:

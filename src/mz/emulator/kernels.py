@@ -20,6 +20,7 @@ from mz.emulator.constants import (
     MoveConstants,
     NearestConstants,
     PadConstants,
+    PreluSumConstants,
     ProductConstants,
     SumConstants,
     TableConstants,
@@ -56,7 +57,8 @@ def _finish(sums: Array, c: LinearConstants) -> Array:
     """Adds the bias and requantizes: sums [N, O, ...] of exact integers in a float type that holds the bias too."""
     channel = (-1,) + (1,) * (sums.ndim - 2)
     sums += c.bias.astype(sums.dtype).reshape(channel)
-    return numerics.requantize(sums, c.multiplier.reshape(channel), c.zero_out, c.low, c.high)
+    below = None if c.below is None else c.below.reshape(channel)
+    return numerics.requantize(sums, c.multiplier.reshape(channel), c.zero_out, c.low, c.high, below)
 
 
 def linear(layer: Weighted, c: LinearConstants, x: Array) -> Array:
@@ -95,8 +97,19 @@ def maximum(layer: MaxPool, c: MoveConstants, x: Array) -> Array:
     return largest
 
 
-def add(layer: Layer, c: SumConstants, a: Array, b: Array) -> Array:
+def add(layer: Layer, c: SumConstants | PreluSumConstants, a: Array, b: Array) -> Array:
+    if isinstance(c, PreluSumConstants):
+        return _prelu_sum(c, a, b)
     return numerics.add(a, c.zero_a, b, c.zero_b, c.ratios, c.zero_out, c.low, c.high)
+
+
+def _prelu_sum(c: PreluSumConstants, a: Array, b: Array) -> Array:
+    channel = (-1,) + (1,) * (a.ndim - 2)
+    of_a, of_b, offset, unit, below = (
+        array.reshape(channel) for array in (c.sum.a, c.sum.b, c.sum.offset, c.sum.unit, c.below)
+    )
+    acc = of_a * (a.astype(np.int64) - c.zero_a) + of_b * (b.astype(np.int64) - c.zero_b) + offset
+    return numerics.requantize(acc, unit, c.zero_out, c.low, c.high, below)
 
 
 def multiply(layer: Layer, c: ProductConstants, a: Array, b: Array) -> Array:

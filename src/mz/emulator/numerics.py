@@ -66,15 +66,18 @@ def matrix_scale(scale_b: np.float32, factor: float) -> np.ndarray:
     return np.asarray(np.float32(scale_b) * np.float32(factor))
 
 
-def requantize(acc: np.ndarray, m: np.ndarray, zero_point: int, low: int, high: int) -> np.ndarray:
+def requantize(
+    acc: np.ndarray, m: np.ndarray, zero_point: int, low: int, high: int, below: np.ndarray | None = None
+) -> np.ndarray:
     """q = clip(rne(f32(acc) * m) + z, low, high); acc exact integers of any type, m float32 that broadcasts to acc
-    -> int32.
+    -> int32. below: what stands for m where acc < 0 (of a PReLU).
 
     f32(acc) rounds to nearest even; the product is one float32 operation; |low|, |high| <= 2^24.
     """
     assert -FLOAT32_EXACT <= low <= high <= FLOAT32_EXACT
+    single = acc.astype(np.float32, copy=False)
     with np.errstate(over="ignore"):  # infinity saturates like any large value
-        product = np.asarray(acc.astype(np.float32, copy=False) * m)
+        product = np.asarray(single * (m if below is None else np.where(single < 0, below, m)))
     np.rint(product, out=product)
     np.clip(product, low - zero_point, high - zero_point, out=product)
     product += np.float32(zero_point)  # exact within 16 bits, and nothing beyond comes in by it
@@ -125,6 +128,51 @@ def add(
     total = ratios.a * (qa.astype(np.int64) - za) + ratios.b * (qb.astype(np.int64) - zb)
     rounded = shift_round(total + (zero_point << ratios.shift), ratios.shift)
     return np.clip(rounded, low, high).astype(np.int32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AffineSum:
+    """a (q_a - z_a) + b (q_b - z_b) + offset, by channel: integers, in units of `unit` output steps each.
+
+    a, b, offset: int64 [C]. unit: float32 [C], powers of 2.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    offset: np.ndarray
+    unit: np.ndarray
+
+
+def affine_sum(
+    ratio_a: np.ndarray, ratio_b: np.ndarray, offset: np.ndarray, reach_a: int, reach_b: int, wide: bool
+) -> AffineSum:
+    """Fixed-point numbers of a sum with a factor and an offset for each channel.
+
+    ratio_a, ratio_b, offset: float64 [C], in output steps. reach_a, reach_b: the largest |q - z| of the operands.
+    A channel's unit is the smallest power of 2, not below 2^-16 (narrow) or 2^-34 (wide), with which the largest sum of
+    magnitudes is at most 2^23 or 2^51: every partial sum is below 2^24 or 2^53 then, whatever a, b and offset were
+    rounded to, so that float32 or float64 holds it exactly. Raises UserError where no float32 is such a unit.
+    """
+    most = np.abs(ratio_a) * reach_a + np.abs(ratio_b) * reach_b + np.abs(offset)
+    limit, finest = (FLOAT64_EXACT / 4, _WIDE_SHIFT) if wide else (FLOAT32_EXACT / 2, _NARROW_SHIFT)
+    if not (most < limit * 2.0**100).all():
+        raise UserError("the output's scale is too small for its inputs' scales and its offsets")
+    fraction, exponent = np.frexp(np.maximum(most / limit, 2.0**-finest))
+    unit = np.ldexp(1.0, exponent - (fraction == 0.5))
+    a, b, steps = (np.rint(value / unit).astype(np.int64) for value in (ratio_a, ratio_b, offset))
+    return AffineSum(a, b, steps, unit.astype(np.float32))
+
+
+def below_zero(multiplier: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    """What a PReLU makes of multipliers where sums are below 0: one float32 operation, both [C].
+
+    Raises UserError where it is infinite.
+    """
+    with np.errstate(over="ignore"):
+        below = multiplier * slope
+    if not np.isfinite(below).all():
+        raise UserError(f"its PReLU has a slope of {np.abs(slope).max():g}, too large for the output's scale")
+    return below
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from mz.emulator.constants import (
     Constants,
     LinearConstants,
     MatrixConstants,
+    PreluSumConstants,
     ProductConstants,
     SumConstants,
 )
@@ -29,7 +30,9 @@ from mz.graph.layers import UNBOUNDED
 
 Array = np.ndarray
 
-_CLIPPING = LinearConstants | AverageConstants | SumConstants | ProductConstants | MatrixConstants
+_CLIPPING = (
+    LinearConstants | AverageConstants | SumConstants | PreluSumConstants | ProductConstants | MatrixConstants
+)
 
 
 @dataclass(frozen=True, slots=True)

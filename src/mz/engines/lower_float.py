@@ -16,6 +16,7 @@ from mz.engines.lower_host import host_op
 from mz.engines.onnx_writer import OnnxWriter
 from mz.graph import (
     Activation,
+    Add,
     AvgPool,
     Concat,
     Conv,
@@ -102,11 +103,18 @@ def _clipped(writer: OnnxWriter, tensor: str, name: str, clip: tuple[float, floa
         writer.node("Clip", [tensor, *bounds], f"{name}/clip")
 
 
+def _prelu(writer: OnnxWriter, tensor: str, name: str, slope: np.ndarray) -> None:
+    writer.node("PRelu", [tensor, writer.constant(slope, f"{name}/slope")], f"{name}/prelu")
+
+
 def _clip_weighted(writer: OnnxWriter, tensor: str, layer: Weighted, params: Arrays) -> None:
+    shape = (-1,) if isinstance(layer, Dense) else (-1, 1, 1)
+    if layer.prelu:
+        _prelu(writer, tensor, layer.name, params["slope"].reshape(shape))
+        return
     if not layer.clip_by_channel:
         _clipped(writer, tensor, layer.name, layer.clip)
         return
-    shape = (-1,) if isinstance(layer, Dense) else (-1, 1, 1)
     low, high = (
         writer.constant(params[key].reshape(shape), f"{layer.name}/{key}")
         for key in ("clip_low", "clip_high")
@@ -151,6 +159,15 @@ def _dense(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[tu
 def _elementwise(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[tuple[int, ...]]) -> None:
     assert isinstance(layer, Elementwise)
     tensor = writer.node(layer.kind.capitalize(), layer.inputs, f"{layer.name}/{layer.kind}")
+    if isinstance(layer, Add) and layer.prelu:
+        factor, offset, slope = (
+            params[name].reshape(-1, *(1,) * (len(layer.shape) - 1)) for name in ("factor", "offset", "slope")
+        )
+        for operator, array in (("Mul", factor), ("Add", offset)):
+            constant = writer.constant(array, f"{layer.name}/{operator}_constant")
+            tensor = writer.node(operator, [tensor, constant], f"{layer.name}/{operator}")
+        _prelu(writer, tensor, layer.name, slope)
+        return
     _clipped(writer, tensor, layer.name, layer.clip)
 
 
@@ -249,9 +266,6 @@ def _activation(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequen
         for name, array in params.items()
     }
     if layer.function in BY_CHANNEL:
-        if layer.function == "affine_prelu":
-            x = writer.node("Mul", [x, arrays["factor"]], f"{layer.name}/scaled")
-            x = writer.node("Add", [x, arrays["offset"]], f"{layer.name}/shifted")
         writer.node("PRelu", [x, arrays["slope"]], layer.name)
     elif layer.scaled:
         x = writer.node("Mul", [x, arrays["factor"]], f"{layer.name}/scaled")

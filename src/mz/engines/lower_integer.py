@@ -19,6 +19,7 @@ from mz.emulator.constants import (
     MoveConstants,
     NearestConstants,
     PadConstants,
+    PreluSumConstants,
     ProductConstants,
     SumConstants,
 )
@@ -29,6 +30,7 @@ from mz.engines.lower_integer_linear import (
     lower_deconv,
     lower_dense,
     lower_global_average,
+    requantize,
 )
 from mz.engines.lower_integer_matrix import lower_matmul
 from mz.engines.lower_integer_tables import lower_table
@@ -120,8 +122,12 @@ def _lower_input(t: Tensors, layer: Input, real: str) -> str:
     return t.shift_and_clip(steps, layer, q.zero_point, 0, q.q_max)
 
 
-def _lower_elementwise(t: Tensors, layer: Elementwise, c: SumConstants | ProductConstants) -> str:
+def _lower_elementwise(
+    t: Tensors, layer: Elementwise, c: SumConstants | PreluSumConstants | ProductConstants
+) -> str:
     """Both operands scaled by exact binary fractions, so that the float result is exact before the one rounding."""
+    if isinstance(c, PreluSumConstants):
+        return _lower_prelu_sum(t, layer, c)
     if isinstance(c, SumConstants):
         factors = (c.ratios.a / 2**c.ratios.shift, abs(c.ratios.b) / 2**c.ratios.shift)
         op = "Sub" if c.ratios.b < 0 or layer.kind == "sub" else "Add"
@@ -154,6 +160,26 @@ def _lower_elementwise(t: Tensors, layer: Elementwise, c: SumConstants | Product
         zero_out = 0
     out = w.node("QuantizeLinear", [total, t.f32(1), t.u8(zero_out)], f"{layer.name}_q")
     return t.clip(out, layer, c.low, c.high)
+
+
+def _lower_prelu_sum(t: Tensors, layer: Elementwise, c: PreluSumConstants) -> str:
+    """Integers of each channel, summed in the float type that holds every partial sum, then requantized."""
+    w, wide = t.writer, is_wide(layer, t.quantization)
+    dtype, real, number = (np.float64, t.as_float64, t.f64) if wide else (np.float32, t.as_float32, t.f32)
+
+    def by_channel(array: np.ndarray) -> np.ndarray:
+        return array.reshape(-1, *(1,) * (len(layer.shape) - 1))
+
+    total = w.constant(by_channel(c.sum.offset).astype(dtype), f"{layer.name}_offset")
+    for name, zero, factor in zip(layer.inputs, (c.zero_a, c.zero_b), (c.sum.a, c.sum.b), strict=True):
+        centred = w.node("Sub", [real(name), number(zero)], f"{layer.name}_centred")
+        factors = w.constant(by_channel(factor).astype(dtype), f"{layer.name}_factors")
+        scaled = w.node("Mul", [centred, factors], f"{layer.name}_scaled")
+        total = w.node("Add", [scaled, total], f"{layer.name}_sum")
+    if wide:
+        total = w.node("Cast", [total], f"{layer.name}_f32", to=t.FLOAT)
+    unit, below = by_channel(c.sum.unit), by_channel(c.below)
+    return requantize(t, layer, total, unit, c.zero_out, c.low, c.high, below)
 
 
 def _lower_maxpool(t: Tensors, layer: MaxPool, c: MoveConstants) -> str:

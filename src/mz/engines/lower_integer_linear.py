@@ -7,6 +7,7 @@ weights into byte planes, runs float32 convolutions whose sums provably stay bel
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -135,13 +136,13 @@ def _is_narrow(t: Tensors, layer: Layer) -> bool:
 
 
 def _with_kernel(c: LinearConstants, kernel: np.ndarray) -> LinearConstants:
-    return LinearConstants(
-        kernel, c.bias, c.multiplier, c.zero_in, c.zero_out, c.low, c.high, c.accumulator_bits
-    )
+    return dataclasses.replace(c, kernel=kernel)
 
 
 def _qlinear_conv(t: Tensors, layer: Layer, x: str, c: LinearConstants, attributes: dict[str, Any]) -> str:
     """QLinearConv with x_scale 1, w_scale m, y_scale 1: the runtime's own multiplier is then m, bit for bit."""
+    if c.below is not None:
+        return _prelu_conv(t, layer, x, c, c.below, attributes)
     w = t.writer
     channels = len(c.bias)
     allowed = t.kernels.signed_conv and _signed_is_exact(c.kernel, attributes.get("group", 1))
@@ -163,6 +164,27 @@ def _qlinear_conv(t: Tensors, layer: Layer, x: str, c: LinearConstants, attribut
     ]
     out = w.node("QLinearConv", inputs, f"{layer.name}_conv", **attributes)
     return t.clip(out, layer, c.low, c.high)
+
+
+def _prelu_conv(
+    t: Tensors, layer: Layer, x: str, c: LinearConstants, below: np.ndarray, attributes: dict[str, Any]
+) -> str:
+    """The same sums requantized by either multiplier: of both integers the larger one holds where the multiplier below
+    0 is the smaller, the smaller one where it is the larger, as rounding and clipping keep order.
+    """
+    w, sign = t.writer, np.where(below < 0, -1, 1)
+    mirrored = c.kernel * sign.reshape(-1, 1, 1, 1)  # a multiplier has no sign, weights are symmetric
+    # Not 0, which a runtime may take for a scale that was left out: all products are below a half all the same.
+    magnitude = np.maximum(np.abs(below), np.float32(2.0**-100))
+    flat = dataclasses.replace(c, below=None)
+    steep = dataclasses.replace(flat, kernel=mirrored, bias=c.bias * sign, multiplier=magnitude)
+    either = [_qlinear_conv(t, layer, x, one, attributes) for one in (flat, steep)]
+    is_less = below <= c.multiplier
+    if is_less.all():
+        return w.node("Max", either, f"{layer.name}_prelu")
+    ends = [w.node(op, either, f"{layer.name}_{op}") for op in ("Max", "Min")]
+    choice = w.constant(is_less.reshape(-1, 1, 1), f"{layer.name}_is_less")
+    return w.node("Where", [choice, *ends], f"{layer.name}_prelu")
 
 
 def _signed_is_exact(kernel: np.ndarray, groups: int) -> bool:
@@ -197,7 +219,8 @@ def _general(
     sums = _plane_sums(t, layer, c.kernel, c.zero_in, op, axis, attributes, x)
     bias = t.writer.constant(c.bias.astype(np.float64).reshape(-1, 1, 1), f"{layer.name}_bias")
     acc = t.writer.node("Add", [sums, bias], f"{layer.name}_acc")
-    return _requantize(t, layer, acc, c.multiplier.reshape(-1, 1, 1), c.zero_out, c.low, c.high)
+    below = None if c.below is None else c.below.reshape(-1, 1, 1)
+    return _requantize(t, layer, acc, c.multiplier.reshape(-1, 1, 1), c.zero_out, c.low, c.high, below)
 
 
 def _rounded(
@@ -220,6 +243,10 @@ def _rounded(
     if op != "Conv":
         m = w.constant(multiplier.astype(np.float32).reshape(-1, 1, 1), f"{layer.name}_m")
         scaled = w.node("Mul", [scaled, m], f"{layer.name}_scaled")
+    if c.below is not None:
+        slope = np.divide(c.below, c.multiplier, out=np.zeros_like(c.below), where=c.multiplier != 0)
+        slope_name = w.constant(slope.reshape(-1, 1, 1), f"{layer.name}_slope")
+        scaled = w.node("PRelu", [scaled, slope_name], f"{layer.name}_prelu")
     if t.kernels.quantize and t.quantization.tensors[layer.name].bits <= 8:
         out = w.node("QuantizeLinear", [scaled, t.f32(1), t.u8(c.zero_out)], f"{layer.name}_q")
         return t.clip(out, layer, c.low, c.high)
@@ -227,11 +254,39 @@ def _rounded(
     return t.shift_and_clip(rounded, layer, c.zero_out, c.low, c.high)
 
 
-def _requantize(t: Tensors, layer: Layer, acc: str, m: np.ndarray, zero: int, low: int, high: int) -> str:
+def _requantize(
+    t: Tensors,
+    layer: Layer,
+    acc: str,
+    m: np.ndarray,
+    zero: int,
+    low: int,
+    high: int,
+    below: np.ndarray | None = None,
+) -> str:
     """`numerics.requantize` of a float64 tensor of integers."""
+    single = t.writer.node("Cast", [acc], f"{layer.name}_f32", to=t.FLOAT)
+    return requantize(t, layer, single, m, zero, low, high, below)
+
+
+def requantize(
+    t: Tensors,
+    layer: Layer,
+    single: str,
+    m: np.ndarray,
+    zero: int,
+    low: int,
+    high: int,
+    below: np.ndarray | None = None,
+) -> str:
+    """`numerics.requantize` of a float32 tensor of integers."""
     w = t.writer
-    single = w.node("Cast", [acc], f"{layer.name}_f32", to=t.FLOAT)
-    scaled = w.node("Mul", [single, w.constant(m, f"{layer.name}_m")], f"{layer.name}_scaled")
+    factor = w.constant(m, f"{layer.name}_m")
+    if below is not None:
+        is_below = w.node("Less", [single, t.f32(0)], f"{layer.name}_is_below")
+        either = [w.constant(below, f"{layer.name}_below"), factor]
+        factor = w.node("Where", [is_below, *either], f"{layer.name}_factor")
+    scaled = w.node("Mul", [single, factor], f"{layer.name}_scaled")
     return t.shift_and_clip(w.node("Round", [scaled], f"{layer.name}_round"), layer, zero, low, high)
 
 

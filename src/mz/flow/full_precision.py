@@ -16,12 +16,9 @@ from mz.flow.input_order import check_input_order
 from mz.flow.input_range import pixel_ends, with_input_range
 from mz.flow.options import Progress, Step
 from mz.flow.own_pixels import own_normalization
-from mz.flow.prelu_folding import IMAGES as FOLDING_IMAGES
-from mz.flow.prelu_folding import as_layers_and_folded
-from mz.flow.range_method import RangeTrials, with_range_method
 from mz.flow.recipe import Plan
 from mz.flow.trials import AS_ROUNDED
-from mz.graph import Graph, Params
+from mz.graph import Graph, Params, Precision
 from mz.optimize import PIXELS, InputForm, device_input
 from mz.quantize import Recipe, Trial, image_count
 from mz.script import InputConversion, InputResize, NetworkChange, Normalization, OutputActivation
@@ -35,15 +32,13 @@ _FITTED_IMAGES = 512
 class Passes:
     """A network on its way through the passes, and what they said. images: the calibration set as it takes it now.
 
-    recipe: for the layers that there are by now. tried: what decided for its range method, where a pass had to know it.
-    form: what the host does to an image of the parsed network.
+    recipe: for the layers that there are by now. form: what the host does to an image of the parsed network.
     """
 
     graph: Graph
     params: Params
     images: CalibrationSet
     recipe: Recipe
-    tried: RangeTrials | None = None
     form: InputForm = ()
     steps: list[Step] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
@@ -83,7 +78,7 @@ def full_precision(
     _fix_input_range(passes, preprocessing)
     _equalize(passes, plan, progress)
     if plan.optimization_level >= 0:
-        _fold_into_prelus(passes, plan, progress)
+        _fuse_prelus(passes)
     return passes
 
 
@@ -264,24 +259,27 @@ def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
     passes.steps.append(step)
 
 
-def _fold_into_prelus(passes: Passes, plan: Plan, progress: Progress) -> None:
+def _fuse_prelus(passes: Passes) -> None:
     """After equalization, which knows how to scale a normalization; one whose range the script sets stays."""
-    keep = passes.recipe.layer_ranges
-    graph, params, folded = optimize.fold_into_prelus(passes.graph, passes.params, keep)
-    if not folded:
+    before, recipe = passes.graph, passes.recipe
+    passes.graph, passes.params, fused = optimize.fuse_prelus(before, passes.params, recipe.layer_ranges)
+    if not fused:
         return
-    recipe = _recipe_of(dataclasses.replace(passes, graph=graph), graph.by_name, passes.recipe)
-    before, after = (passes.graph, passes.params, passes.recipe), (graph, params, recipe)
-    chosen, tried = with_range_method(*before, passes.images.sample, plan.refinements, progress)
-    sample, ranges = passes.images.sample(2 * FOLDING_IMAGES), chosen.activation_range
-    layers_db, folded_db = as_layers_and_folded(before, after, ranges, sample, plan.refinements, progress)
-    helps = folded_db >= layers_db
-    note = f"{len(folded)} before PReLUs: as layers {layers_db:.1f} dB, as a part of them {folded_db:.1f} dB"
-    passes.steps.append(Step("normalizations", True, helps, note, optional=True))
-    if helps:
-        passes.graph, passes.params, passes.recipe = after
-    else:
-        passes.recipe, passes.tried = chosen, tried
+    precisions, ranges = dict(recipe.layer_precisions), dict(recipe.layer_ranges)
+    for name, into in fused.items():
+        named = [recipe.precision_of(one) for one in (into, name)]
+        if {name, into} & set(precisions):
+            bits = max(one.activation_bits for one in named)
+            precisions[into] = Precision(bits, named[0].weight_bits)
+        if name in ranges:
+            ranges[into] = ranges[name]
+    recipe = dataclasses.replace(recipe, layer_precisions=precisions, layer_ranges=ranges)
+    passes.recipe = _recipe_of(passes, before.by_name, recipe)
+    gone = len(before.layers) - len(passes.graph.layers) - len(fused)
+    note = f"{len(fused)} as a part of the layer before them" + (
+        f", {gone} with a normalization" if gone else ""
+    )
+    passes.steps.append(Step("PReLUs", True, True, note, optional=True))
 
 
 def _recipe_of(passes: Passes, parsed: Collection[str], recipe: Recipe) -> Recipe:

@@ -62,17 +62,14 @@ def quantize_network(
     progress: Progress,
     tuned_on: CalibrationSet | None = None,
     note: Note = no_note,
-    tried: RangeTrials | None = None,
 ) -> Integers:
     """Calibrates and quantizes a float network by the recipe, and by what the plan says beyond it.
 
-    tuned_on: the images that gradient-based algorithms learn from, where the plan has any. tried: what decided for the
-    recipe's range method, if that was on this network.
+    tuned_on: the images that gradient-based algorithms learn from, where the plan has any.
     """
     give_back()
-    if tried is None:
-        recipe, tried = with_range_method(graph, params, recipe, images.sample, plan.refinements, progress)
-        give_back()
+    recipe, tried = with_range_method(graph, params, recipe, images.sample, plan.refinements, progress)
+    give_back()
     statistics, sample = calibrate(graph, params, images, progress, note)
     give_back()
     steps = [_ranges_step(recipe, tried, plan.refinements.rounding)]

@@ -112,7 +112,6 @@ def optimize_archive(
         progress,
         tuned_on,
         note,
-        passes.tried,
     )
 
     noise = integers.report["noise"]

@@ -77,10 +77,6 @@ def prelu(x: Array, slope: Array) -> Array:
     return np.where(x >= 0, x, slope * x)
 
 
-def affine_prelu(x: Array, factor: Array, offset: Array, slope: Array) -> Array:
-    return prelu(factor * x + offset, slope)
-
-
 FUNCTIONS: dict[str, Callable[..., Array]] = {
     "sigmoid": sigmoid,
     "hard_sigmoid": hard_sigmoid,
@@ -104,9 +100,9 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
 }
 """Those that are the same for all channels, by the name that `Activation.function` holds."""
 
-BY_CHANNEL: dict[str, Callable[..., Array]] = {"prelu": prelu, "affine_prelu": affine_prelu}
+BY_CHANNEL: dict[str, Callable[..., Array]] = {"prelu": prelu}
 
-ARRAYS: dict[str, tuple[str, ...]] = {"prelu": ("slope",), "affine_prelu": ("factor", "offset", "slope")}
+ARRAYS: dict[str, tuple[str, ...]] = {"prelu": ("slope",)}
 """What those take beside x, by the names that `Params` holds them under."""
 
 

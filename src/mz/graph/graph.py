@@ -127,6 +127,7 @@ class Graph:
             or layer.name in self.outputs
             or layer.clip != UNBOUNDED
             or layer.clip_by_channel
+            or layer.prelu
         ):
             return None
         (reader,) = readers

@@ -53,10 +53,12 @@ class Weighted(Layer):
 
     clip_by_channel: a pass scaled the channels under a bounded clip, so that the float network clips channel i to
     [`clip_low`[i], `clip_high`[i]] of its Params, both float32 [O]. Integers have one bound a tensor: `clip` still.
+    prelu: in the place of a clip there is a PReLU, of the sums before any rounding. Params: `slope` [O] float32.
     """
 
     clip: tuple[float, float] = UNBOUNDED
     clip_by_channel: bool = False
+    prelu: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +107,8 @@ class Activation(Layer):
 
     function: a name of `mz.graph.functions`; constants: its parameters in that function's order.
     scaled: a pass scaled the channels on either side, so that the layer is `gain f(factor x)`.
-    Params where it differs from channel to channel: `slope` [C] float32 for `prelu`; `factor` and `offset` [C] beside
-    it for `affine_prelu`, the PReLU of `factor x + offset`; `factor` and `gain` [C] where the layer is scaled.
+    Params where it differs from channel to channel: `slope` [C] float32 for `prelu`; `factor` and `gain` [C]
+    where the layer is scaled.
     """
 
     kind: ClassVar[str] = "activation"
@@ -134,10 +136,16 @@ class Elementwise(Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Add(Elementwise):
-    """Sum of two tensors."""
+    """Sum of two tensors.
+
+    prelu: it is no sum but `PReLU(factor (a + b) + offset)`, of the sum before any rounding, in the place of a clip.
+    Params: `factor`, `offset` and `slope` [C] float32. Its shape is [C, H, W] or [C].
+    """
 
     kind: ClassVar[str] = "add"
     prefix: ClassVar[str] = "ew_add"
+
+    prelu: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from mz.optimize.inputs import PIXELS, convert_input, resize_input
 from mz.optimize.output_activation import added_activations, change_output_activation
 from mz.optimize.peaks import PeakGatherer, Peaks, find_peaks
 from mz.optimize.pools import pools_to_convolutions
-from mz.optimize.prelu_folding import fold_into_prelus
+from mz.optimize.prelu_fusing import fuse_prelus
 from mz.optimize.pruning import PruningReport, group_count, prune
 from mz.optimize.rescaling import rescale
 from mz.optimize.sparsity import SparsityReport, sparsify
@@ -49,8 +49,8 @@ __all__ = [
     "equalize",
     "find_peaks",
     "find_squeeze_excite",
-    "fold_into_prelus",
     "fold_normalization",
+    "fuse_prelus",
     "group_count",
     "own_pixels",
     "pools_to_convolutions",

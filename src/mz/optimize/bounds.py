@@ -109,10 +109,6 @@ def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _activation(layer: Activation, params: Params, x: Interval) -> Interval:
     x = compact(x[0]), compact(x[1])
     function, arrays = layer.function, along_channels(params.get(layer.name, {}), x[0].ndim - 1)
-    if function == "affine_prelu":
-        factor, offset = arrays.pop("factor"), arrays.pop("offset")
-        ends = [_product(factor, end) + offset for end in x]
-        function, x = "prelu", (np.minimum(*ends), np.maximum(*ends))
     with np.errstate(invalid="ignore", over="ignore"):
         ends = [apply(function, end, layer.constants, arrays) for end in x]
         if function in _BENT_AT_ZERO:

@@ -56,16 +56,9 @@ def _scaled(
     layer: Activation, arrays: Mapping[str, np.ndarray], into: np.ndarray, out: np.ndarray
 ) -> tuple[Activation, dict[str, np.ndarray]]:
     """The function of the same values with `into` [C] on what it reads and `out` [C] on what it makes."""
-    if layer.function == "affine_prelu":  # f(c x) = c f(x) behind the offset
-        new = {
-            "factor": arrays["factor"] * out / into,
-            "offset": arrays["offset"] * out,
-            "slope": arrays["slope"],
-        }
-    else:
-        layer = dataclasses.replace(layer, scaled=True)
-        new = {"factor": arrays.get("factor", 1.0) / into, "gain": arrays.get("gain", 1.0) * out}
-    return layer, {name: np.asarray(array, np.float32) for name, array in new.items()}
+    new = {"factor": arrays.get("factor", 1.0) / into, "gain": arrays.get("gain", 1.0) * out}
+    scaled = dataclasses.replace(layer, scaled=True)
+    return scaled, {name: np.asarray(array, np.float32) for name, array in new.items()}
 
 
 def is_bounded(layer: Weighted) -> bool:

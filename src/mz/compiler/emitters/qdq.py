@@ -66,7 +66,9 @@ def qdq_model(
         sources = {name: writer.source(name) for name in layer.inputs}
         renamed = dataclasses.replace(layer, inputs=tuple(sources[name] for name in layer.inputs))
         weight = quantization.weights.get(layer.name)
-        arrays = {"kernel": weight.kernel, "bias": weight.bias} if weight else params.get(layer.name, {})
+        arrays = params.get(layer.name, {}) | (
+            {"kernel": weight.kernel, "bias": weight.bias} if weight else {}
+        )
         LOWERINGS[layer.kind](writer, renamed, arrays, graph.input_shapes(layer))
         if layer.host:
             writer.name_output(layer.name)

@@ -17,9 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mz.emulator import is_wide, layer_constants, numerics
-from mz.emulator.constants import AverageConstants, BilinearConstants, NearestConstants, TableConstants
+from mz.emulator.constants import (
+    AverageConstants,
+    BilinearConstants,
+    NearestConstants,
+    PreluSumConstants,
+    TableConstants,
+)
 from mz.graph import (
     Activation,
+    Add,
     AvgPool,
     Concat,
     Conv,
@@ -157,6 +164,9 @@ def _linear(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tenso
     else:
         sums = _convolved(layer, h, kernel, bias)
         m = m.reshape(-1, 1, 1)
+    if layer.prelu:
+        slope = torch.from_numpy(integers.params[layer.name]["slope"]).to(m.device).reshape(m.shape)
+        m = torch.where(sums.detach() < 0, m * slope, m)
     return requantize(sums, m, *bounds(layer, integers))
 
 
@@ -200,6 +210,8 @@ def _shares(layer: Layer, integers: Integers) -> Tensor:
 def _elementwise(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
     """Fixed-point ratios are powers of two below whole numbers: float types hold each product and sum exactly."""
     assert isinstance(layer, Elementwise)
+    if isinstance(layer, Add) and layer.prelu:
+        return _prelu_sum(layer, integers, inputs)
     a, b = inputs
     names = (*layer.inputs, layer.name)
     now = integers.present(*names)
@@ -219,6 +231,32 @@ def _elementwise(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> 
         total = total - b.to(dtype) * second if isinstance(layer, Sub) else total + b.to(dtype) * second
     zero = float(integers.tensors[layer.name].zero_point)
     return requantize(total, None, *bounds(layer, integers), offset=zero).to(a.dtype)
+
+
+def _prelu_sum(layer: Add, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
+    """In output steps: units are powers of 2, so that the sums are the emulator's integers times them."""
+    a, b = inputs
+    names = (*layer.inputs, layer.name)
+    now = integers.present(*names)
+    constants = layer_constants(integers.graph, layer, integers.params, now)
+    assert isinstance(constants, PreluSumConstants)
+    real_a, real_b, real_y = (integers.scales[name].double() for name in names)
+    channel = (-1, *(1,) * (a.ndim - 2))
+    factor, offset, slope = (
+        torch.from_numpy(integers.params[layer.name][name]).to(a.device).reshape(channel)
+        for name in ("factor", "offset", "slope")
+    )
+    dtype = torch.float64 if is_wide(layer, now) else a.dtype
+
+    def held(soft: Tensor, whole: np.ndarray) -> Tensor:
+        hard = torch.from_numpy(whole * constants.sum.unit.astype(np.float64))
+        return instead(soft, hard.to(a.device).reshape(channel)).to(dtype)
+
+    total = a.to(dtype) * held(factor * (real_a / real_y), constants.sum.a)
+    total = total + b.to(dtype) * held(factor * (real_b / real_y), constants.sum.b)
+    total = total + held(offset / real_y, constants.sum.offset)
+    m = torch.where(total.detach() < 0, slope, torch.ones_like(slope))
+    return requantize(total, m, *bounds(layer, integers)).to(a.dtype)
 
 
 def _fraction(numerator: int, shift: int) -> Tensor:

@@ -56,7 +56,9 @@ class Requantize(torch.autograd.Function):
         needs_sums, needs_m, _, needs_low, needs_high = ctx.needs_input_grad
         g = grads[0].to(p.dtype)
         inside = torch.ops.aten.hardtanh_backward(g, p, float(low), float(high))
-        to_m = (inside * p).sum_to_size(m.shape) / m if needs_m else None
+        to_m = None
+        if needs_m:  # of a slope of 0 nothing is learned
+            to_m = torch.where(m == 0, 0.0, (inside * p).sum_to_size(m.shape) / m)
         to_low = torch.where(p <= low, g, 0.0).sum().to(low.dtype) if needs_low else None
         to_high = torch.where(p >= high, g, 0.0).sum().to(high.dtype) if needs_high else None
         to_sums = None

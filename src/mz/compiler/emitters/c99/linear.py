@@ -164,6 +164,7 @@ def _conv(
         "weights": part.constant("weights", packed_bits(packed_blocks(kernel), weight_bits)),
         "bias": part.constant("bias", bias.astype(np.int64 if wide else np.int32)),
         "multiplier": part.constant("multiplier", c.multiplier.astype(np.float32)),
+        "below": "0" if c.below is None else part.constant("below", c.below),
         "range": output_range(c.low, c.high, c.zero_out),
     }
     function = "mz_conv_wide" if wide else "mz_conv_narrow"
@@ -205,6 +206,7 @@ def _depthwise(context: Context, layer: Conv, c: LinearConstants) -> Part:
         "weights": part.constant("weights", packed_bits(taps, weight_bits)),
         "bias": part.constant("bias", c.bias.astype(np.int64 if wide else np.int32)),
         "multiplier": part.constant("multiplier", c.multiplier.astype(np.float32)),
+        "below": "0" if c.below is None else part.constant("below", c.below),
         "range": output_range(c.low, c.high, c.zero_out),
     }  # fmt: skip
     part.scratch = taps.size + taps.size % 2 if weight_bits == 4 else 0

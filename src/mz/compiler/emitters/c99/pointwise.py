@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from mz.compiler.emitters.c99.layout import merged, storage_order, strides
-from mz.compiler.emitters.c99.part import Context, Part
-from mz.emulator.constants import ProductConstants, SumConstants, is_wide
+from mz.compiler.emitters.c99.part import Context, Part, output_range
+from mz.emulator.constants import PreluSumConstants, ProductConstants, SumConstants, is_wide
 
 
-def add(context: Context, c: SumConstants) -> Part:
+def add(context: Context, c: SumConstants | PreluSumConstants) -> Part:
     """A sum, or with a negative ratio a difference; the zero points are one constant."""
+    if isinstance(c, PreluSumConstants):
+        return _prelu_sum(context, c)
     part, ratios = Part(context), c.ratios
     fields = {
         "loops": _loops(context),
@@ -23,6 +27,25 @@ def add(context: Context, c: SumConstants) -> Part:
         "high": c.high,
     }
     part.call("mz_sum_run", "mz_sum", "layer", fields, "{x0}", "{x1}", "{y}")
+    return part
+
+
+def _prelu_sum(context: Context, c: PreluSumConstants) -> Part:
+    part = Part(context)
+    wide = is_wide(context.layer, context.quantization)
+    number = np.int64 if wide else np.int32
+    offset = c.sum.offset - c.sum.a * c.zero_a - c.sum.b * c.zero_b
+    fields = {
+        "loops": _loops(context, by_channel=True),
+        "factor_a": part.constant("factor_a", c.sum.a.astype(number)),
+        "factor_b": part.constant("factor_b", c.sum.b.astype(number)),
+        "offset": part.constant("offset", offset.astype(number)),
+        "unit": part.constant("unit", c.sum.unit),
+        "below": part.constant("below", c.below),
+        "wide": int(wide),
+        "range": output_range(c.low, c.high, c.zero_out),
+    }
+    part.call("mz_prelu_sum_run", "mz_prelu_sum", "layer", fields, "{x0}", "{x1}", "{y}")
     return part
 
 
@@ -47,13 +70,15 @@ def _wide_number(value: int) -> str:
     return f"INT64_C({value})"
 
 
-def _loops(context: Context) -> dict[str, Any]:
+def _loops(context: Context, by_channel: bool = False) -> dict[str, Any]:
+    """by_channel: the innermost loop is that of the channels, and of nothing else."""
     shape = context.layer.shape
     steps = []
     for operand in context.shapes:
         own = strides(operand)
         steps.append([0 if operand[axis] == 1 else own[axis] for axis in range(len(shape))])
-    loops = merged([(shape[axis], steps[0][axis], steps[1][axis]) for axis in storage_order(shape)])
+    walk = [(shape[axis], steps[0][axis], steps[1][axis]) for axis in storage_order(shape)]
+    loops = [*merged(walk[:-1]), walk[-1]] if by_channel else merged(walk)
     sizes, a, b = zip(*loops, strict=True)
     bits = [tensor.bits for tensor in context.inputs]
     return {

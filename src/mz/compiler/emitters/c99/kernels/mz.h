@@ -58,7 +58,8 @@ typedef struct {
  * tile: output pixels gathered at a time; direct: pixels are read where they lie.
  * weights: for each group, then each 16 of its channels (the last of them perhaps fewer), [inputs / 4][channels][4], where
  * inputs = kernel rows x kernel columns x channels in, filled up with zeros; 4-bit weights lie two to a byte, low half
- * first, + 8. bias: with the input's zero point in it; int32, and int64 for the wide form, whose sums have 64 bits. */
+ * first, + 8. bias: with the input's zero point in it; int32, and int64 for the wide form, whose sums have 64 bits.
+ * below: of a PReLU, what stands for the multiplier where a sum is below 0; else 0. */
 typedef struct {
     int32_t groups, group_in, group_out;
     int32_t in_rows, in_columns, out_rows, out_columns;
@@ -66,21 +67,22 @@ typedef struct {
     int32_t transposed, zero_in, in_bits, out_bits, weight_bits, tile, direct;
     const void *weights;
     const void *bias;
-    const float *multiplier;
+    const float *multiplier, *below;
     mz_range range;
 } mz_conv;
 
 void mz_conv_narrow(const mz_conv *layer, const uint8_t *x, void *y, uint8_t *scratch);
 void mz_conv_wide(const mz_conv *layer, const void *x, void *y, uint8_t *scratch);
 
-/* One kernel per channel. weights: [kernel rows x kernel columns][channels]. bias: int32, or int64 where wide. */
+/* One kernel per channel. weights: [kernel rows x kernel columns][channels]. bias: int32, or int64 where wide. below: as
+ * above. */
 typedef struct {
     int32_t channels, in_rows, in_columns, out_rows, out_columns;
     int32_t kernel_rows, kernel_columns, stride_rows, stride_columns, dilation_rows, dilation_columns, top, left;
     int32_t zero_in, in_bits, out_bits, weight_bits, wide;
     const void *weights;
     const void *bias;
-    const float *multiplier;
+    const float *multiplier, *below;
     mz_range range;
 } mz_depthwise;
 
@@ -114,6 +116,18 @@ typedef struct {
 } mz_sum;
 
 void mz_sum_run(const mz_sum *layer, const void *a, const void *b, void *y);
+
+/* factor_a q_a + factor_b q_b + offset, by channel (the innermost loop), times unit, or below where that is below 0. The
+ * three are int32, or int64 where wide. May write over an operand, as above. */
+typedef struct {
+    mz_loops loops;
+    const void *factor_a, *factor_b, *offset;
+    const float *unit, *below;
+    int32_t wide;
+    mz_range range;
+} mz_prelu_sum;
+
+void mz_prelu_sum_run(const mz_prelu_sum *layer, const void *a, const void *b, void *y);
 
 /* (factor (q_a - zero_a) (q_b - zero_b) + offset) / 2^shift, rounded. May write over an operand, as above. */
 typedef struct {

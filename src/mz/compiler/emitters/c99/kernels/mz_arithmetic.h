@@ -32,6 +32,18 @@ static inline int32_t mz_requantize(float sum, float multiplier, const mz_range 
     return (int32_t)((value + MZ_ROUND) - MZ_ROUND) + range->zero;
 }
 
+/* The multiplier of each of `count` sums; `own` has room for them where there is another one below 0. */
+static inline const float *mz_multipliers(const int32_t *sums, const float *multiplier, const float *below, int32_t count,
+                                          float *own)
+{
+    int32_t i;
+    if (!below)
+        return multiplier;
+    for (i = 0; i < count; i++)
+        own[i] = sums[i] < 0 ? below[i] : multiplier[i];
+    return own;
+}
+
 static inline int32_t mz_clip(int32_t value, int32_t low, int32_t high)
 {
     value = value > low ? value : low;

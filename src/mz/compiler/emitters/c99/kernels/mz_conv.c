@@ -65,11 +65,13 @@ static void prepare(const mz_conv *layer, const uint8_t *weights, int32_t quads,
 }
 
 /* Sums of `pixels` times sixteen channels, requantized; the first `width` of each sixteen go to y, `pitch` apart. */
-static void finish(const mz_conv *layer, const int32_t *sums, const float *multiplier, int32_t pixels, int32_t width,
-                   void *y, int32_t pitch)
+static void finish(const mz_conv *layer, const int32_t *sums, const float *above, const float *below, int32_t pixels,
+                   int32_t width, void *y, int32_t pitch)
 {
     const mz_range range = layer->range;
     const int32_t count = pixels * MZ_CHANNELS;
+    float own[MZ_TILE];
+    const float *multiplier = mz_multipliers(sums, above, layer->below ? below : 0, count, own);
     int32_t i;
     if (layer->out_bits > 8) {
         uint16_t values[MZ_TILE];
@@ -95,17 +97,20 @@ static void block(const mz_conv *layer, const uint8_t *x, int32_t pitch, int32_t
 {
     const int32_t channels = layer->groups * layer->group_out;
     int32_t bias[MZ_TILE] = {0}, sums[MZ_TILE];
-    float multiplier[MZ_TILE] = {0};
+    float multiplier[MZ_TILE] = {0}, below[MZ_TILE] = {0};
     int32_t first, pixel;
     for (pixel = 0; pixel < MZ_PIXELS; pixel++) {
         memcpy(bias + pixel * MZ_CHANNELS, (const int32_t *)layer->bias + channel, (size_t)width * sizeof bias[0]);
         memcpy(multiplier + pixel * MZ_CHANNELS, layer->multiplier + channel, (size_t)width * sizeof multiplier[0]);
+        if (layer->below)
+            memcpy(below + pixel * MZ_CHANNELS, layer->below + channel, (size_t)width * sizeof below[0]);
     }
     for (first = 0; first < count; first += MZ_PIXELS) {
         const int32_t pixels = count - first < MZ_PIXELS ? count - first : MZ_PIXELS;
         memcpy(sums, bias, sizeof sums);
         mz_dot(x + first * pitch, pitch, pixels, weights, quads, sums);
-        finish(layer, sums, multiplier, pixels, width, mz_at_out(y, layer->out_bits, first * channels), channels);
+        finish(layer, sums, multiplier, below, pixels, width, mz_at_out(y, layer->out_bits, first * channels),
+               channels);
     }
 }
 

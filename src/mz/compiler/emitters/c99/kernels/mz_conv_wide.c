@@ -57,9 +57,10 @@ static void block(const mz_conv *layer, const uint16_t *x, int32_t count, const 
             dot_16(x, (const int16_t *)weights, quads, width, sums);
         else
             dot_8(x, (const int8_t *)weights, quads, width, sums);
-        for (c = 0; c < width; c++)
-            mz_put(y, layer->out_bits, place + c,
-                   mz_requantize((float)sums[c], layer->multiplier[channel + c], &layer->range));
+        for (c = 0; c < width; c++) {
+            const float *multiplier = layer->below && sums[c] < 0 ? layer->below : layer->multiplier;
+            mz_put(y, layer->out_bits, place + c, mz_requantize((float)sums[c], multiplier[channel + c], &layer->range));
+        }
     }
 }
 

@@ -32,8 +32,9 @@ static inline void narrow_block(const mz_depthwise *layer, const uint8_t *x, con
                                 mz_taps columns, int32_t channel, int32_t lanes, void *y, int32_t place)
 {
     const int32_t channels = layer->channels, zero = layer->zero_in, step = layer->dilation_columns * channels;
-    const float *multiplier = layer->multiplier + channel;
+    const float *multiplier;
     const mz_range range = layer->range;
+    float own[MZ_LANES];
     int32_t sums[MZ_LANES], row, tap, i;
     memcpy(sums, (const int32_t *)layer->bias + channel, (size_t)lanes * sizeof sums[0]);
     for (row = rows.first; row < rows.last; row++) {
@@ -45,6 +46,7 @@ static inline void narrow_block(const mz_depthwise *layer, const uint8_t *x, con
         for (; tap < columns.last; tap++, from += step, w += channels)
             add_one(from, w, zero, lanes, sums);
     }
+    multiplier = mz_multipliers(sums, layer->multiplier + channel, layer->below ? layer->below + channel : 0, lanes, own);
     if (layer->out_bits > 8) {
         uint16_t values[MZ_LANES];
         for (i = 0; i < lanes; i++)
@@ -76,9 +78,10 @@ static void wide_block(const mz_depthwise *layer, const void *x, const void *wei
                 sums[i] += (int64_t)(mz_get(x, layer->in_bits, from + i) - layer->zero_in) * weight;
             }
         }
-    for (i = 0; i < lanes; i++)
-        mz_put(y, layer->out_bits, place + i,
-               mz_requantize((float)sums[i], layer->multiplier[channel + i], &layer->range));
+    for (i = 0; i < lanes; i++) {
+        const float *multiplier = layer->below && sums[i] < 0 ? layer->below : layer->multiplier;
+        mz_put(y, layer->out_bits, place + i, mz_requantize((float)sums[i], multiplier[channel + i], &layer->range));
+    }
 }
 
 void mz_depthwise_run(const mz_depthwise *layer, const void *x, void *y, void *scratch)

@@ -91,9 +91,34 @@ static void product_block(const mz_product *layer, const int32_t *a, const int32
     }
 }
 
-/* What both layers have in common: `layer` is whichever of the two is not NULL. */
-static void run(const mz_loops *loops, const mz_sum *sum, const mz_product *product, const void *a, const void *b,
-                void *y)
+/* `count` channels from `first` on. */
+static void prelu_block(const mz_prelu_sum *layer, const int32_t *a, const int32_t *b, int32_t first, int32_t count,
+                        int32_t *y)
+{
+    const float *unit = layer->unit + first, *below = layer->below + first;
+    int32_t i;
+    if (layer->wide) {
+        const int64_t *factor_a = (const int64_t *)layer->factor_a + first;
+        const int64_t *factor_b = (const int64_t *)layer->factor_b + first;
+        const int64_t *offset = (const int64_t *)layer->offset + first;
+        for (i = 0; i < count; i++) {
+            const int64_t total = factor_a[i] * a[i] + factor_b[i] * b[i] + offset[i];
+            y[i] = mz_requantize((float)total, total < 0 ? below[i] : unit[i], &layer->range);
+        }
+    } else {
+        const int32_t *factor_a = (const int32_t *)layer->factor_a + first;
+        const int32_t *factor_b = (const int32_t *)layer->factor_b + first;
+        const int32_t *offset = (const int32_t *)layer->offset + first;
+        for (i = 0; i < count; i++) {
+            const int32_t total = factor_a[i] * a[i] + factor_b[i] * b[i] + offset[i];
+            y[i] = mz_requantize((float)total, total < 0 ? below[i] : unit[i], &layer->range);
+        }
+    }
+}
+
+/* What the layers have in common: `layer` is whichever of them is not NULL. */
+static void run(const mz_loops *loops, const mz_sum *sum, const mz_prelu_sum *prelu, const mz_product *product,
+                const void *a, const void *b, void *y)
 {
     const int32_t inner = loops->rank - 1, size = loops->size[inner];
     int32_t step[MZ_MAX_RANK] = {0}, place = 0, place_a = 0, place_b = 0, first;
@@ -105,6 +130,8 @@ static void run(const mz_loops *loops, const mz_sum *sum, const mz_product *prod
             load(b, loops->b_bits, place_b + first * loops->b[inner], loops->b[inner], count, values_b);
             if (sum)
                 sum_block(sum, values_a, values_b, count, values);
+            else if (prelu)
+                prelu_block(prelu, values_a, values_b, first, count, values);
             else
                 product_block(product, values_a, values_b, count, values);
             store(y, loops->out_bits, place, count, values);
@@ -115,12 +142,17 @@ static void run(const mz_loops *loops, const mz_sum *sum, const mz_product *prod
 
 void mz_sum_run(const mz_sum *layer, const void *a, const void *b, void *y)
 {
-    run(&layer->loops, layer, 0, a, b, y);
+    run(&layer->loops, layer, 0, 0, a, b, y);
+}
+
+void mz_prelu_sum_run(const mz_prelu_sum *layer, const void *a, const void *b, void *y)
+{
+    run(&layer->loops, 0, layer, 0, a, b, y);
 }
 
 void mz_product_run(const mz_product *layer, const void *a, const void *b, void *y)
 {
-    run(&layer->loops, 0, layer, a, b, y);
+    run(&layer->loops, 0, 0, layer, a, b, y);
 }
 
 static inline int32_t unfold(const mz_table *layer, int32_t row, int32_t entry)
