@@ -18,8 +18,7 @@ from tests.flow.test_init import save
 from mz import archive as har
 from mz.archive import Archive
 from mz.cli import cli
-from mz.flow import range_method
-from mz.graph import AvgPool, Graph
+from mz.graph import AvgPool
 
 UNEQUALIZED = "pre_quantization_optimization(equalization, policy=disabled) "
 NORMALIZED = "normalization1 = normalization([72.94], [90.02])"
@@ -297,25 +296,34 @@ def test_formats_that_do_not_follow_each_other(
     assert message in " ".join(said.split()), said
 
 
-def concatenated(path: Path) -> Path:
-    """Two convolutions side by side, normalized and put through a PReLU, then a classifier."""
+def with_prelus(path: Path) -> Path:
+    """A leaky convolution; a sum, and a concatenation, normalized and put through PReLUs; a classifier."""
     node, rng = helper.make_node, np.random.default_rng(5)
     nodes = [
-        *(node("Conv", ["image", f"w{i}"], [f"c{i}"], name=f"conv_{i}") for i in (0, 1)),
-        node("Concat", ["c0", "c1"], ["joined"], axis=1),
+        node("Conv", ["image", "w0"], ["c0"]),
+        node("LeakyRelu", ["c0"], ["leaky"], alpha=0.1),
+        node("Conv", ["leaky", "w1"], ["c1"]),
+        node("Add", ["leaky", "c1"], ["sum"]),
+        node("BatchNormalization", ["sum", *(f"{name}4" for name in _NORMAL)], ["normal0"], name="normal0"),
+        node("PRelu", ["normal0", "slope4"], ["act0"]),
+        node("Conv", ["act0", "w1"], ["c2"]),
+        node("Concat", ["act0", "c2"], ["joined"], axis=1),
         node(
-            "BatchNormalization", ["joined", "gain", "shift", "mean", "variance"], ["normal"], name="normal"
+            "BatchNormalization", ["joined", *(f"{name}8" for name in _NORMAL)], ["normal1"], name="normal1"
         ),
-        *(node("PRelu", ["normal", "slope"], ["act"]), node("GlobalAveragePool", ["act"], ["pooled"])),
-        *(node("Flatten", ["pooled"], ["flat"]), node("Gemm", ["flat", "k"], ["y"])),
+        node("PRelu", ["normal1", "slope8"], ["act1"]),
+        *(node("GlobalAveragePool", ["act1"], ["pooled"]), node("Flatten", ["pooled"], ["flat"])),
+        node("Gemm", ["flat", "k"], ["y"]),
     ]
-    shapes = {"w0": (4, 3, 3, 3), "w1": (4, 3, 3, 3), "slope": (8, 1, 1), "k": (8, 7)}
-    shapes |= dict.fromkeys(("gain", "shift", "mean"), (8,))
+    shapes: dict[str, tuple[int, ...]] = {"w0": (4, 3, 3, 3), "w1": (4, 4, 1, 1), "k": (8, 7)}
+    shapes |= {f"{name}{size}": (size,) for name in _NORMAL for size in (4, 8)}
+    shapes |= {"slope4": (4, 1, 1), "slope8": (8, 1, 1)}
     arrays = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
-    arrays["variance"] = rng.uniform(0.5, 2, 8).astype(np.float32)
+    for size in (4, 8):
+        arrays[f"variance{size}"] = rng.uniform(0.5, 2, size).astype(np.float32)
     graph = helper.make_graph(
         nodes,
-        "concatenated",
+        "with_prelus",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 16, 16])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(array, name) for name, array in arrays.items()],
@@ -324,31 +332,33 @@ def concatenated(path: Path) -> Path:
     return path
 
 
+_NORMAL = ("gain", "shift", "mean", "variance")
+
+
 @pytest.mark.parametrize(
-    ("level", "measured"),
-    [(-100, None), (0, None), (1, None), (1, (20.0, 20.0)), (1, (20.1, 20.0))],
+    ("level", "text", "bits", "reach"),
+    [
+        (-100, "", 8, None),
+        (0, "", 8, None),
+        (1, "", 8, None),
+        (1, "quantization_param([activation2], precision_mode=a16_w8)", 16, None),
+        (1, "quantization_param([ew_add1], precision_mode=a16_w8)", 16, None),
+        (
+            1,
+            "pre_quantization_optimization(activation_clipping, layers=[activation2], mode=manual, "
+            "clipping_values=[-1, 2])",
+            8,
+            2.0,
+        ),
+    ],
 )
-def test_normalizations_go_into_the_prelus_behind_them(
-    level: int,
-    measured: tuple[float, float] | None,
-    photos: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_prelus_become_a_part_of_the_layers_before_them(
+    level: int, text: str, bits: int, reach: float | None, photos: Path, tmp_path: Path
 ) -> None:
-    """Where the integers measure no worse, and from level 0 on. One network's range method is tried once."""
-    tried: list[int] = []
-
-    def with_range_method(graph: Graph, *arguments: Any) -> Any:
-        tried.append(len(graph.layers))
-        return range_method.with_range_method(graph, *arguments)
-
-    for user in ("full_precision", "integers"):
-        monkeypatch.setattr(f"mz.flow.{user}.with_range_method", with_range_method)
-    if measured:
-        monkeypatch.setattr("mz.flow.full_precision.as_layers_and_folded", lambda *arguments: measured)
+    """From level 0 on, with the bits and the range that the script gives either of the two."""
     options = (
         "--ckpt",
-        concatenated(tmp_path / "mine.onnx"),
+        with_prelus(tmp_path / "mine.onnx"),
         "--decode",
         "rgb",
         "--mean",
@@ -357,24 +367,25 @@ def test_normalizations_go_into_the_prelus_behind_them(
         "64",
     )
     options += ("--calib-path", photos)
-    path = optimized(tmp_path, UNEQUALIZED, *options, "--optimization-level", level)
+    path = optimized(tmp_path, UNEQUALIZED + text, *options, "--optimization-level", level)
     archive = har.read(path)
-    prelu = archive.working_graph["activation1"]
-    assert archive.graph["activation1"].inputs == ("normalization1",)
-    folded = "normalization1" not in archive.working_graph.by_name
-    assert prelu.inputs == (("concat1",) if folded else ("normalization1",))
+    present = archive.working_graph.by_name
+    assert archive.graph["activation2"].inputs == ("normalization1",)
     if level < 0:
-        assert not folded and "normalizations" not in str(archive.report["optimize"]["steps"])
+        assert {"activation1", "activation2", "activation3", "normalization1"} <= set(present)
+        assert "PReLUs" not in str(archive.report["optimize"]["steps"])
     else:
-        assert step(archive, "normalizations")["applied"] == folded
-    assert len(tried) == len(set(tried)) == 1 + folded
-    assert level < 0 or " dB, least squares " in step(archive, "ranges")["note"]
-    if measured:
-        assert folded == (measured[0] <= measured[1])
-    if folded:
+        assert not {"activation1", "activation2", "activation3", "normalization1"} & set(present)
+        fused = [name for name, layer in present.items() if getattr(layer, "prelu", False)]
+        assert fused == ["conv1", "ew_add1", "normalization2"]
+        assert (
+            step(archive, "PReLUs")["note"] == "3 as a part of the layer before them, 1 with a normalization"
+        )
+        sum_ = archive.quantization.tensors["ew_add1"]
+        assert sum_.bits == bits and (reach is None or sum_.real_range[1] == pytest.approx(reach, rel=0.01))
         exact = mz("eval", "--har", path, "--target", "fp_optimized", "--data-path", photos)
         assert exact["snr_db"] is None or exact["snr_db"] >= 100
-    assert mz("eval", "--har", path, "--target", "emulator", "--data-path", photos)["snr_db"] >= 25
+    assert mz("eval", "--har", path, "--target", "emulator", "--data-path", photos)["snr_db"] >= 20
     forms = ("--emit", "onnx", "--emit", "qdq", "--out", tmp_path / "out")
     verdict = mz("compile", "--har", path, *forms, "--verify", "--data-path", photos)
     assert verdict["verify"]["differing"] == 0

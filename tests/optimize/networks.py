@@ -37,7 +37,7 @@ from mz.report.statistics import SnrMeter
 CLIPS = [(0.0, math.inf), (0.0, 6.0), (-math.inf, math.inf), (-1.0, 1.0), (0.0, 0.75)]
 STEPS = [
     "conv", "conv", "conv", "depthwise", "depthwise", "grouped", "deconv", "add", "sub", "concat", "leaky_relu",
-    "prelu", "affine_prelu", "hard_swish", "maxpool", "avgpool", "gate", "shuffle", "slice", "resize", "pad",
+    "prelu", "hard_swish", "maxpool", "avgpool", "gate", "shuffle", "slice", "resize", "pad",
     "attention", "attention",
 ]  # fmt: skip
 
