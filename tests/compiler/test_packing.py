@@ -14,7 +14,7 @@ from tests.emulator.strategies import CASES, Case
 from mz.compiler.folding import Folded, unfold
 from mz.compiler.packing import pack, pack_array, unpack, unpack_array
 from mz.emulator import layer_constants
-from mz.emulator.constants import LinearConstants, PadConstants, TableConstants
+from mz.emulator.constants import LinearConstants, PadConstants, PreluSumConstants, TableConstants
 from mz.graph import Input
 
 
@@ -67,6 +67,11 @@ def test_a_layer_comes_back_whole(case: Case):
             if isinstance(constants, LinearConstants | TableConstants | PadConstants):
                 assert np.array_equal(array, getattr(constants, name))
         assert ("fill" in arrays) == isinstance(constants, PadConstants)
+        assert ("below" in arrays) == (getattr(constants, "below", None) is not None)
+        if isinstance(constants, PreluSumConstants):
+            assert np.array_equal(arrays.pop("below"), constants.below)
+            assert set(arrays) == {"a", "b", "offset", "unit"}
+            assert all(np.array_equal(array, getattr(constants.sum, name)) for name, array in arrays.items())
         if isinstance(constants, LinearConstants):
             assert entry["constants"]["zero_in"] == constants.zero_in
             assert packed.layer_bytes()[entry["name"]] == sum(array["bytes"] for array in entry["arrays"])

@@ -20,11 +20,13 @@ from mz.emulator.constants import (
     LinearConstants,
     NearestConstants,
     PadConstants,
+    PreluSumConstants,
     TableConstants,
 )
+from mz.emulator.numerics import INT32_LIMIT
 from mz.graph import Graph, Input, Params, Quantization
 
-FORMAT = 4
+FORMAT = 5
 ALIGNMENT = 16
 
 
@@ -119,6 +121,12 @@ def _arrays(
         yield "kernel", constants.kernel, weight_bits
         bias = np.int32 if constants.accumulator_bits == 32 else np.int64
         yield "bias", constants.bias.astype(bias), np.dtype(bias).itemsize * 8
+    if isinstance(constants, PreluSumConstants):
+        numbers = {"a": constants.sum.a, "b": constants.sum.b, "offset": constants.sum.offset}
+        wide = max(int(np.abs(array).max()) for array in numbers.values()) >= INT32_LIMIT
+        for name, array in numbers.items():
+            yield name, array.astype(np.int64 if wide else np.int32), 64 if wide else 32
+        yield "unit", constants.sum.unit, 32
     if isinstance(constants, TableConstants):
         for name, array in table_arrays(constants, output_bits).items():
             yield name, array, array.itemsize * 8
@@ -132,9 +140,9 @@ def _arrays(
             yield f"{name}_weight", weights[np.arange(len(first)), first].astype(np.uint32), 32
     if isinstance(constants, PadConstants):
         yield "fill", constants.fill.astype(np.uint8 if output_bits <= 8 else np.uint16), max(output_bits, 8)
-    multiplier = getattr(constants, "multiplier", None)
-    if multiplier is not None:
-        yield "multiplier", np.asarray(multiplier, np.float32), 32
+    for name in ("multiplier", "below"):
+        if (array := getattr(constants, name, None)) is not None:
+            yield name, np.asarray(array, np.float32), 32
 
 
 def _numbers(constants: Any) -> Iterator[tuple[str, int]]:
