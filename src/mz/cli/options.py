@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,22 @@ from mz.cli.console import VERBOSE, Console
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class OutputFile(click.Path):
+    """A file to be written, or `-`. Its folder must be there: commands may work for minutes before they write."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        folder = Path(path).parent
+        if not os.access(folder, os.W_OK):
+            what = "is not writable" if folder.is_dir() else "does not exist"
+            self.fail(f"cannot write {path}: folder {str(folder)!r} {what}", param, ctx)
+        return path
+
+
 INPUT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 INPUT_PATH = click.Path(exists=True, path_type=Path)
-OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)
+OUTPUT_FILE = OutputFile(dir_okay=False, path_type=Path)
 OUTPUT_FOLDER = click.Path(file_okay=False, path_type=Path)
 COUNT = click.IntRange(min=1)
 
@@ -214,7 +228,8 @@ def console_options(json: bool = True) -> Callable[[F], F]:
         ]
         if json:
             text = "Write the result as JSON to a file, or - for stdout."
-            decorators.append(click.option("--json", "json_to", metavar="FILE|-", help=text))
+            file = OutputFile(dir_okay=False, allow_dash=True)
+            decorators.append(click.option("--json", "json_to", type=file, metavar="FILE|-", help=text))
         for decorate in decorators:
             with_console = decorate(with_console)
         return with_console  # type: ignore[return-value]
