@@ -351,11 +351,11 @@ def test_har(tmp_path: Path) -> None:
         (["parse", "wrong"], "wrong: no such network; did you mean 'net'?"),
         (
             ["parse", "net", "-q", "--har-out", "no/folder.har"],
-            "Invalid value for '--har-out': cannot write no/folder.har: folder 'no' does not exist (see mz parse --help)",
+            "Invalid value for '--har-out': cannot write no/folder.har: folder 'no' does not exist",
         ),
         (
             ["info", "net", "--json", "no/folder.json"],
-            "Invalid value for '--json': cannot write no/folder.json: folder 'no' does not exist (see mz info --help)",
+            "Invalid value for '--json': cannot write no/folder.json: folder 'no' does not exist",
         ),
     ],
 )

@@ -21,7 +21,7 @@ class OutputFile(click.Path):
     """A file to be written, or `-`. Its folder must be there: commands may work for minutes before they write."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        path = super().convert(value, param, ctx)
+        path: Any = super().convert(value, param, ctx)
         folder = Path(path).parent
         if not os.access(folder, os.W_OK):
             what = "is not writable" if folder.is_dir() else "does not exist"

@@ -141,8 +141,8 @@ def _arrays(
     if isinstance(constants, PadConstants):
         yield "fill", constants.fill.astype(np.uint8 if output_bits <= 8 else np.uint16), max(output_bits, 8)
     for name in ("multiplier", "below"):
-        if (array := getattr(constants, name, None)) is not None:
-            yield name, np.asarray(array, np.float32), 32
+        if (factors := getattr(constants, name, None)) is not None:
+            yield name, np.asarray(factors, np.float32), 32
 
 
 def _numbers(constants: Any) -> Iterator[tuple[str, int]]:
