@@ -12,7 +12,18 @@ from mz import flow
 from mz.emulator import NumpySession
 from mz.engines.float_ort import FloatSession
 from mz.flow.options import ModelRef, OptimizeOptions
-from mz.graph import Activation, Graph, Input, Precision, Quantization, TensorQuant
+from mz.graph import (
+    Activation,
+    Add,
+    Conv,
+    Graph,
+    Input,
+    Layer,
+    Precision,
+    Quantization,
+    TensorQuant,
+    WeightQuant,
+)
 from mz.graph.functions import ARRAYS, BY_CHANNEL, FUNCTIONS, SCALING, along_channels
 from mz.quantize import Recipe, collect, quantize
 
@@ -147,3 +158,48 @@ def test_the_slopes_of_tables_are_those_of_the_function(function: str, scaled: b
     np.testing.assert_allclose(found[0].numpy(), by_h, rtol=1e-3, atol=1e-4)
     assert float(found[1]) == pytest.approx(by_x, rel=2e-3, abs=1e-2)
     assert float(found[2]) == pytest.approx(by_y, rel=2e-3, abs=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["conv", "add"])
+def test_prelus_in_other_layers_have_their_gradients(kind: str) -> None:
+    """Of the real function, by integers and scales: one slope on either side of 0, one of them being 0."""
+    slope = np.array([0.25, 0.0, -0.5], np.float32)
+    factor, offset = np.array([1.5, -0.7, 1.0], np.float32), np.array([0.3, -0.2, 0.0], np.float32)
+    shape, inputs = (3, 1, 2), ("a", "b")[: 1 + (kind == "add")]
+    quants = {"a": TensorQuant(np.float32(0.03), 100, 8), "b": TensorQuant(np.float32(0.02), 128, 8)}
+    quantization = Quantization({name: quants[name] for name in inputs})
+    quantization.tensors["y"] = TensorQuant(np.float32(0.05), 120, 8)
+    kernel = np.array([40, -25, 33])
+    if kind == "add":
+        layer: Layer = Add(name="y", inputs=inputs, shape=shape, prelu=True)
+        params = {"y": {"factor": factor, "offset": offset, "slope": slope}}
+    else:
+        layer = Conv(name="y", inputs=inputs, shape=shape, kernel_shape=(1, 1), groups=3, prelu=True)
+        params = {"y": {"slope": slope}}
+        scale = np.array([0.03, 0.02, 0.04], np.float32)
+        quantization.weights["y"] = WeightQuant(kernel.reshape(3, 1, 1, 1), scale, np.array([7, -9, 0]), 8)
+    layers = [Input(name=name, inputs=(), shape=shape) for name in inputs]
+    integers = lowering.constant(Graph("one", (*layers, layer), ("y",)), params, quantization, torch.float64)
+    scales = [integers.scales[name].requires_grad_() for name in (*inputs, "y")]
+    steps = [[-40.0, 30.0], [21.0, -33.0], [15.0, -44.0]], [[-11.0, 5.0], [9.0, 8.0], [-2.0, 7.0]]
+    h = [torch.tensor(one, dtype=torch.float64).reshape(1, *shape).requires_grad_() for one in steps]
+    h = h[: len(inputs)]
+    hard = lowering.run(integers, [layer], dict(zip(inputs, h, strict=True)), ["y"])["y"].sum()
+
+    real = sum(step * one.double() for step, one in zip(h, scales, strict=False))
+    if kind == "add":
+        real = real * torch.from_numpy(factor).reshape(3, 1, 1) + torch.from_numpy(offset).reshape(3, 1, 1)
+    else:
+        weight = torch.from_numpy(kernel * scale.astype(np.float64)).reshape(3, 1, 1)
+        bias = torch.from_numpy(np.array([7, -9, 0]) * scale.astype(np.float64)).reshape(3, 1, 1)
+        real = real * weight + bias * scales[0].double()
+    soft = (
+        torch.where(real < 0, real * torch.from_numpy(slope).reshape(3, 1, 1), real).sum()
+        / scales[-1].double()
+    )
+    assert hard.item() == pytest.approx(soft.item(), abs=3.0)
+    wanted = [*h, *scales]
+    for found, expected in zip(
+        torch.autograd.grad(hard, wanted), torch.autograd.grad(soft, wanted), strict=True
+    ):
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=0.02, atol=1e-3)
