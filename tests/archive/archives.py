@@ -28,6 +28,7 @@ from mz.graph import (
     Weighted,
     WeightQuant,
 )
+from mz.graph.layers import UNBOUNDED
 
 
 def make_graph(rng: np.random.Generator, depth: int = 3) -> Graph:
@@ -53,8 +54,10 @@ def make_graph(rng: np.random.Generator, depth: int = 3) -> Graph:
                 )
             )
         elif kind == 2:
+            prelu = bool(rng.integers(2))
+            clip = UNBOUNDED if prelu else (0.0, float("inf"))
             layers.append(
-                Add(name=name, inputs=(last.name, last.name), shape=last.shape, clip=(0.0, float("inf")))
+                Add(name=name, inputs=(last.name, last.name), shape=last.shape, clip=clip, prelu=prelu)
             )
         else:
             shape = (int(rng.integers(1, 5)), side, side)
@@ -65,12 +68,14 @@ def make_graph(rng: np.random.Generator, depth: int = 3) -> Graph:
                     shape=shape,
                     kernel_shape=(1, 3),
                     pads=(0, 1, 0, 1),
+                    prelu=bool(rng.integers(2)),
                     origin=(f"/block/{name}", f"/block/{name}/bn"),
                 )
             )
     last = layers[-1]
     layers += [
-        GlobalAvgPool(name="avg1", inputs=(last.name,), shape=(last.shape[0], 1, 1)),
+        Activation(name="activation1", inputs=(last.name,), shape=last.shape, function="prelu"),
+        GlobalAvgPool(name="avg1", inputs=("activation1",), shape=(last.shape[0], 1, 1)),
         Reshape(name="reshape1", inputs=("avg1",), shape=(last.shape[0],)),
         Dense(name="fc1", inputs=("reshape1",), shape=(5,)),
         Softmax(name="softmax1", inputs=("fc1",), shape=(5,), host=True),

@@ -116,6 +116,10 @@ def _set(name: str, data: bytes) -> Edit:
     return lambda content: content.__setitem__(name, data)
 
 
+def _replaced(name: str, old: bytes, new: bytes) -> Edit:
+    return lambda content: content.__setitem__(name, content[name].replace(old, new))
+
+
 def _arrays(name: str, change: Callable[[dict[str, np.ndarray]], object]) -> Edit:
     def edit(content: dict[str, bytes]) -> None:
         arrays = npz.loads(content[name])
@@ -164,6 +168,10 @@ def _bomb() -> bytes:
         (_set("net.hn", b"{}"), r"member net\.hn: "),
         (_set("net.hn", b"[" * 100000), r"member net\.hn: "),
         (_set("net.hn", b'{"native": [], "fpo": null}'), r"member net\.hn: "),
+        (
+            _replaced("net.hn", b'"function": "prelu"', b'"function": "affine_prelu"'),
+            r"member net\.npz: layer .* has the function 'affine_prelu', unknown to this mz: run mz optimize anew",
+        ),
         (_set("net.network.yaml", b"- a\n"), r"member net\.network\.yaml: holds a list"),
         (_set("net.network.yaml", b"a: [\n"), r"member net\.network\.yaml: "),
         (_set("net.alls", b"\xff"), r"member net\.alls: "),

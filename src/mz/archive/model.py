@@ -23,7 +23,7 @@ from mz.graph import (
     Shape,
     Weighted,
 )
-from mz.graph.functions import ARRAYS, SCALING
+from mz.graph.functions import ARRAYS, BY_CHANNEL, FUNCTIONS, SCALING
 from mz.graph.quantization import BITS
 
 STATES = ("parsed", "fp_optimized", "quantized", "compiled")
@@ -103,6 +103,8 @@ def params_fault(graph: Graph, params: Params) -> str | None:
     if unknown := sorted(set(params) - set(graph.by_name)):
         return f"parameters of {', '.join(unknown)}, which the graph does not have"
     for layer in graph.layers:
+        if isinstance(layer, Activation) and layer.function not in (FUNCTIONS | BY_CHANNEL):
+            return f"layer {layer.name} has the function {layer.function!r}, unknown to this mz: run mz optimize anew"
         arrays, wanted = params.get(layer.name, {}), param_shapes(graph, layer)
         if set(arrays) != set(wanted):
             return f"layer {layer.name} has the parameters {sorted(arrays)} and needs {sorted(wanted)}"
