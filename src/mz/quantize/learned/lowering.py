@@ -242,10 +242,11 @@ def _prelu_sum(layer: Add, integers: Integers, inputs: Sequence[Tensor]) -> Tens
     assert isinstance(constants, PreluSumConstants)
     real_a, real_b, real_y = (integers.scales[name].double() for name in names)
     channel = (-1, *(1,) * (a.ndim - 2))
-    factor, offset, slope = (
+    slope, factor, offset = (
         torch.from_numpy(integers.params[layer.name][name]).to(a.device).reshape(channel)
-        for name in ("factor", "offset", "slope")
+        for name in ("slope", "factor", "offset")
     )
+    factor, offset = factor.double(), offset.double()  # a float32 would make all of them float32
     dtype = torch.float64 if is_wide(layer, now) else a.dtype
 
     def held(soft: Tensor, whole: np.ndarray) -> Tensor:
