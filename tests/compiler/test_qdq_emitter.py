@@ -86,6 +86,25 @@ def test_single_layers_of_every_kind_and_precision(case: Case):
         assert steps.max(initial=0) <= 1.01
 
 
+@pytest.mark.parametrize("largest", [2**31 - 1, 2**31, 2**32 - 1, 2**40])
+def test_biases_beyond_32_bits_have_coarser_steps(largest: int):
+    """onnxruntime's optimizer makes int32 of a bias in float32, in the scale of the products: these would wrap."""
+    layers = (
+        Input(name="x", inputs=(), shape=(1, 3, 3)),
+        Conv(name="c", inputs=("x",), shape=(2, 3, 3), kernel_shape=(1, 1)),
+    )
+    kernel = np.array([32767, -20000], np.int16).reshape(2, 1, 1, 1)
+    x = TensorQuant(np.float32(2.0**-12), 30000, 16)
+    y = TensorQuant(np.float32(largest * 2.0**-37), 32768, 16)
+    weight = WeightQuant(kernel, np.full(2, 2.0**-12, np.float32), np.array([largest, -largest // 3]), 16)
+    graph, quantization = Graph("g", layers, ("c",)), Quantization({"x": x, "c": y}, {"c": weight})
+    values = np.random.default_rng(0).uniform(-7, 8, (2, 1, 3, 3)).astype(np.float32)
+    expected = NumpySession(graph, {}, quantization).run({"x": values})["c"]
+    assert 0 < expected.min() < expected.max() < y.q_max
+    found = QdqSession(emit(graph, {}, quantization), ("c",)).run({"x": values})["c"]
+    np.testing.assert_allclose(found, y.dequantize(expected), atol=2 * float(y.scale))
+
+
 def test_reductions_on_the_host_at_the_newer_opset():
     layers = (
         Input(name="x", inputs=(), shape=(2, 3, 3)),

@@ -54,7 +54,7 @@ def qdq_model(
     """Inputs and outputs: float32 [N, *shape], named like the layers, as in the float model.
 
     Every accelerator tensor, dequantized, is named like its layer. Weights are signed integers with one scale for each
-    output channel; biases int32 in the scale of the accumulator.
+    output channel; biases int32 in the scale of the accumulator, or a coarser one.
     """
     writer = _QdqWriter(graph, quantization, pixels)
     writer.reserve([layer.name for layer in graph.layers])
@@ -158,9 +158,13 @@ class _QdqWriter(OnnxWriter):
     def _bias(self, name: str, wish: str) -> str:
         weight = self._quantization.weights[name]
         scale = self._quantization.tensors[self._graph[name].inputs[0]].scale * weight.scale
-        if np.abs(weight.bias).max(initial=0) >= 1 << 31:  # of a wide accumulator
-            return super().constant((weight.bias * scale.astype(np.float64)).astype(np.float32), wish)
-        integers = self.typed_constant(weight.bias, _INT32, f"{wish}/integers")
+        bits = int(np.abs(weight.bias).max(initial=0)).bit_length()
+        # Those of a wide accumulator may need coarser steps. As float32 onnxruntime makes int32 of them, which wrap.
+        coarser = np.float32(2.0 ** (bits - 30) if bits > 31 else 1.0)
+        scale = scale * coarser
+        integers = self.typed_constant(
+            np.rint(weight.bias / coarser).astype(np.int64), _INT32, f"{wish}/integers"
+        )
         return self.node("DequantizeLinear", [integers, self.constant(scale, f"{wish}/scale")], wish, axis=0)
 
 
