@@ -276,9 +276,8 @@ def _fuse_prelus(passes: Passes) -> None:
     recipe = dataclasses.replace(recipe, layer_precisions=precisions, layer_ranges=ranges)
     passes.recipe = _recipe_of(passes, before.by_name, recipe)
     gone = len(before.layers) - len(passes.graph.layers) - len(fused)
-    note = f"{len(fused)} as a part of the layer before them" + (
-        f", {gone} with a normalization" if gone else ""
-    )
+    note = f"{len(fused)} as a part of the layer before them"
+    note += f", {gone} with a normalization" if gone else ""
     passes.steps.append(Step("PReLUs", True, True, note, optional=True))
 
 

@@ -66,9 +66,8 @@ def qdq_model(
         sources = {name: writer.source(name) for name in layer.inputs}
         renamed = dataclasses.replace(layer, inputs=tuple(sources[name] for name in layer.inputs))
         weight = quantization.weights.get(layer.name)
-        arrays = params.get(layer.name, {}) | (
-            {"kernel": weight.kernel, "bias": weight.bias} if weight else {}
-        )
+        integers = {"kernel": weight.kernel, "bias": weight.bias} if weight else {}
+        arrays = params.get(layer.name, {}) | integers
         LOWERINGS[layer.kind](writer, renamed, arrays, graph.input_shapes(layer))
         if layer.host:
             writer.name_output(layer.name)
@@ -162,9 +161,8 @@ class _QdqWriter(OnnxWriter):
         # Those of a wide accumulator may need coarser steps. As float32 onnxruntime makes int32 of them, which wrap.
         coarser = np.float32(2.0 ** (bits - 30) if bits > 31 else 1.0)
         scale = scale * coarser
-        integers = self.typed_constant(
-            np.rint(weight.bias / coarser).astype(np.int64), _INT32, f"{wish}/integers"
-        )
+        steps = np.rint(weight.bias / coarser).astype(np.int64)
+        integers = self.typed_constant(steps, _INT32, f"{wish}/integers")
         return self.node("DequantizeLinear", [integers, self.constant(scale, f"{wish}/scale")], wish, axis=0)
 
 
