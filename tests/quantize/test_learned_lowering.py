@@ -24,12 +24,13 @@ from mz.graph import (
     TensorQuant,
     WeightQuant,
 )
-from mz.graph.functions import ARRAYS, BY_CHANNEL, FUNCTIONS, SCALING, along_channels
+from mz.graph.functions import ARRAYS, BY_CHANNEL, FUNCTIONS, SCALING, along_channels, apply
 from mz.quantize import Recipe, collect, quantize
 
 torch = pytest.importorskip("torch")
 
 from mz.quantize.learned import lowering  # noqa: E402
+from mz.quantize.learned.integers import constant, quantize_input  # noqa: E402
 from mz.quantize.learned.straight_through import requantize  # noqa: E402
 
 QUIET = {
@@ -45,7 +46,7 @@ def test_every_kind_has_a_lowering_and_a_property_test() -> None:
 
 
 def integers_of(case: Case, dtype) -> np.ndarray:
-    found = lowering.constant(case.graph, case.params, case.quantization, dtype)
+    found = constant(case.graph, case.params, case.quantization, dtype)
     known = {
         name: torch.from_numpy(q - case.quantization.tensors[name].zero_point).to(dtype)
         for name, q in case.integers.items()
@@ -85,12 +86,11 @@ def largest_difference(graph, params, quantization, feeds) -> int:
     layers = lowering.runnable(graph)
     names = [layer.name for layer in layers]
     expected = NumpySession(graph, params, quantization, taps=names).run(feeds)
-    constant = lowering.constant(graph, params, quantization, torch.float32)
+    held = constant(graph, params, quantization, torch.float32)
     known = {
-        name: lowering.quantize_input(constant, name, torch.from_numpy(x), torch.float32)
-        for name, x in feeds.items()
+        name: quantize_input(held, name, torch.from_numpy(x), torch.float32) for name, x in feeds.items()
     }
-    found = lowering.run(constant, layers, known, names)
+    found = lowering.run(held, layers, known, names)
     return max(
         int(np.abs(h.numpy() + quantization.tensors[name].zero_point - expected[name]).max())
         for name, h in found.items()
@@ -138,7 +138,7 @@ def test_the_slopes_of_tables_are_those_of_the_function(function: str, scaled: b
     names = SCALING if scaled else ARRAYS.get(function, ())
     params = {"y": {name: np.array(own[name], np.float32) for name in names}}
     graph = Graph("one", (Input(name="x", inputs=(), shape=(2, 3)), layer), ("y",))
-    integers = lowering.constant(graph, params, Quantization({"x": x, "y": y}), torch.float64)
+    integers = constant(graph, params, Quantization({"x": x, "y": y}), torch.float64)
     scales = {name: scale.requires_grad_() for name, scale in integers.scales.items()}
     h = torch.tensor([[[-77.0, -5.0, 40.0], [3.0, 21.0, -40.0]]], dtype=torch.float64, requires_grad=True)
     found = torch.autograd.grad(
@@ -148,7 +148,7 @@ def test_the_slopes_of_tables_are_those_of_the_function(function: str, scaled: b
 
     def value(steps: np.ndarray, scale_x: float, scale_y: float) -> np.ndarray:
         with np.errstate(divide="ignore", over="ignore"):
-            real = lowering.apply(function, scale_x * steps, (), arrays) / scale_y
+            real = apply(function, scale_x * steps, (), arrays) / scale_y
         return np.clip(real, -y.zero_point, y.q_max - y.zero_point)
 
     at, sx, sy, e = h.detach().numpy(), float(x.scale), float(y.scale), 1e-6
@@ -179,7 +179,7 @@ def test_prelus_in_other_layers_have_their_gradients(kind: str) -> None:
         scale = np.array([0.03, 0.02, 0.04], np.float32)
         quantization.weights["y"] = WeightQuant(kernel.reshape(3, 1, 1, 1), scale, np.array([7, -9, 0]), 8)
     layers = [Input(name=name, inputs=(), shape=shape) for name in inputs]
-    integers = lowering.constant(Graph("one", (*layers, layer), ("y",)), params, quantization, torch.float64)
+    integers = constant(Graph("one", (*layers, layer), ("y",)), params, quantization, torch.float64)
     scales = [integers.scales[name].requires_grad_() for name in (*inputs, "y")]
     steps = [[-40.0, 30.0], [21.0, -33.0], [15.0, -44.0]], [[-11.0, 5.0], [9.0, 8.0], [-2.0, 7.0]]
     h = [torch.tensor(one, dtype=torch.float64).reshape(1, *shape).requires_grad_() for one in steps]

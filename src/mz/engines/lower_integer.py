@@ -24,6 +24,7 @@ from mz.emulator.constants import (
     SumConstants,
 )
 from mz.engines.lower_integer_linear import (
+    as_float32,
     cut_before,
     lower_average,
     lower_conv,
@@ -176,10 +177,9 @@ def _lower_prelu_sum(t: Tensors, layer: Elementwise, c: PreluSumConstants) -> st
         factors = w.constant(by_channel(factor).astype(dtype), f"{layer.name}_factors")
         scaled = w.node("Mul", [centred, factors], f"{layer.name}_scaled")
         total = w.node("Add", [scaled, total], f"{layer.name}_sum")
-    if wide:
-        total = w.node("Cast", [total], f"{layer.name}_f32", to=t.FLOAT)
+    single = as_float32(t, layer, total) if wide else total
     unit, below = by_channel(c.sum.unit), by_channel(c.below)
-    return requantize(t, layer, total, unit, c.zero_out, c.low, c.high, below)
+    return requantize(t, layer, single, unit, c.zero_out, c.low, c.high, below)
 
 
 def _lower_maxpool(t: Tensors, layer: MaxPool, c: MoveConstants) -> str:

@@ -108,7 +108,7 @@ def lower_average(t: Tensors, layer: AvgPool, c: AverageConstants) -> str:
         )
         return _qlinear_conv(t, layer, t[layer.inputs[0]], linear, attributes)
     sums = _plane_sums(t, layer, kernel, c.zero_in, "Conv", 1, attributes)
-    return _requantize(t, layer, sums, c.multiplier, c.zero_out, c.low, c.high)
+    return requantize(t, layer, as_float32(t, layer, sums), c.multiplier, c.zero_out, c.low, c.high)
 
 
 def lower_global_average(t: Tensors, layer: GlobalAvgPool, c: AverageConstants) -> str:
@@ -123,7 +123,7 @@ def lower_global_average(t: Tensors, layer: GlobalAvgPool, c: AverageConstants) 
         return t.clip(out, layer, c.low, c.high)
     centred = w.node("Sub", [t.as_float64(name), t.f64(c.zero_in)], f"{layer.name}_centred")
     total = w.node("ReduceSum", [centred, t.i64((2, 3))], f"{layer.name}_sum", keepdims=1)
-    return _requantize(t, layer, total, c.multiplier, c.zero_out, c.low, c.high)
+    return requantize(t, layer, as_float32(t, layer, total), c.multiplier, c.zero_out, c.low, c.high)
 
 
 def _is_narrow(t: Tensors, layer: Layer) -> bool:
@@ -220,7 +220,9 @@ def _general(
     bias = t.writer.constant(c.bias.astype(np.float64).reshape(-1, 1, 1), f"{layer.name}_bias")
     acc = t.writer.node("Add", [sums, bias], f"{layer.name}_acc")
     below = None if c.below is None else c.below.reshape(-1, 1, 1)
-    return _requantize(t, layer, acc, c.multiplier.reshape(-1, 1, 1), c.zero_out, c.low, c.high, below)
+    return requantize(
+        t, layer, as_float32(t, layer, acc), c.multiplier.reshape(-1, 1, 1), c.zero_out, c.low, c.high, below
+    )
 
 
 def _rounded(
@@ -254,19 +256,9 @@ def _rounded(
     return t.shift_and_clip(rounded, layer, c.zero_out, c.low, c.high)
 
 
-def _requantize(
-    t: Tensors,
-    layer: Layer,
-    acc: str,
-    m: np.ndarray,
-    zero: int,
-    low: int,
-    high: int,
-    below: np.ndarray | None = None,
-) -> str:
-    """`numerics.requantize` of a float64 tensor of integers."""
-    single = t.writer.node("Cast", [acc], f"{layer.name}_f32", to=t.FLOAT)
-    return requantize(t, layer, single, m, zero, low, high, below)
+def as_float32(t: Tensors, layer: Layer, sums: str) -> str:
+    """A float64 tensor of integers, each rounded once."""
+    return t.writer.node("Cast", [sums], f"{layer.name}_f32", to=t.FLOAT)
 
 
 def requantize(

@@ -36,7 +36,8 @@ def taylor_scores(
         )
     import torch
 
-    from mz.quantize.learned.lowering import constant, forward
+    from mz.quantize.learned.integers import constant
+    from mz.quantize.learned.lowering import forward
 
     sample = {name: value[:_IMAGES] for name, value in images.items()}
     session = tapped_session(graph, params)

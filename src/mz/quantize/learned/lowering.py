@@ -9,99 +9,45 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mz.emulator import is_wide, layer_constants, numerics
+from mz.emulator import layer_constants, numerics
 from mz.emulator.constants import (
     AverageConstants,
     BilinearConstants,
     NearestConstants,
-    PreluSumConstants,
     TableConstants,
 )
 from mz.graph import (
     Activation,
-    Add,
     AvgPool,
     Concat,
     Conv,
     Deconv,
     Dense,
-    Elementwise,
     Graph,
     Input,
     Layer,
     MatMul,
     MaxPool,
-    Mul,
     Pad,
     Params,
     Quantization,
     Resize,
     Slice,
-    Sub,
     TensorQuant,
     Transpose,
     Weighted,
 )
 from mz.graph.functions import along_channels, apply
-from mz.graph.layers import UNBOUNDED, Pads
-from mz.quantize.learned.straight_through import instead, lookup, requantize, rounded
-
-
-@dataclass(frozen=True)
-class Integers:
-    """Everything that a forward pass multiplies with; each may carry gradients.
-
-    tensors: zero points and bits. scales: float32 [] by tensor. kernels: integers in the float kernel's layout;
-    biases: integers [O]; weight_scales: float32 [O]; these three by weighted layer.
-    """
-
-    graph: Graph
-    params: Params
-    tensors: Mapping[str, TensorQuant]
-    scales: Mapping[str, Tensor]
-    kernels: Mapping[str, Tensor]
-    biases: Mapping[str, Tensor]
-    weight_scales: Mapping[str, Tensor]
-
-    def present(self, *names: str) -> Quantization:
-        """The `TensorQuant`s of these tensors with their scales as they are now."""
-        return Quantization(
-            tensors={
-                name: dataclasses.replace(self.tensors[name], scale=np.float32(self.scales[name].item()))
-                for name in names
-            }
-        )
-
-    def real(self, name: str, h: Tensor) -> Tensor:
-        """What centred integers of tensor `name` stand for."""
-        return h * self.scales[name]
-
-
-def constant(graph: Graph, params: Params, quantization: Quantization, dtype: torch.dtype) -> Integers:
-    """The integers of a quantization, without gradients; `dtype` is that of all sums."""
-    return Integers(
-        graph,
-        params,
-        quantization.tensors,
-        {name: torch.tensor(float(t.scale), dtype=torch.float32) for name, t in quantization.tensors.items()},
-        {name: torch.from_numpy(w.kernel).to(dtype) for name, w in quantization.weights.items()},
-        {name: torch.from_numpy(w.bias).to(dtype) for name, w in quantization.weights.items()},
-        {name: torch.from_numpy(w.scale.copy()) for name, w in quantization.weights.items()},
-    )
-
-
-def quantize_input(integers: Integers, name: str, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Real values float32 [N, *shape] of an Input layer to centred integers."""
-    t = integers.tensors[name]
-    steps = torch.round(x / integers.scales[name].detach())
-    return steps.clamp_(-t.zero_point, t.q_max - t.zero_point).to(dtype)
+from mz.graph.layers import Pads
+from mz.quantize.learned.elementwise import elementwise
+from mz.quantize.learned.integers import Integers, bounds, quantize_input
+from mz.quantize.learned.straight_through import lookup, requantize
 
 
 def run(
@@ -130,22 +76,6 @@ def run(
 def runnable(graph: Graph) -> list[Layer]:
     """The accelerator's layers but the inputs, in topological order."""
     return [layer for layer in graph.layers if not layer.host and not isinstance(layer, Input)]
-
-
-def bounds(layer: Layer, integers: Integers) -> tuple[Tensor, Tensor]:
-    """The layer's integer bounds less the zero point, float64 []; a finite clip follows the output's scale.
-
-    Tensor by tensor: a number over a tensor would be its product with the reciprocal, another bound at a tie.
-    """
-    t, scale = integers.tensors[layer.name], integers.scales[layer.name].double()
-    ends = (-t.zero_point, t.q_max - t.zero_point)
-    low, high = (
-        torch.tensor(float(end), dtype=torch.float64)
-        if np.isinf(bound)
-        else rounded(torch.tensor(bound, dtype=torch.float64) / scale).clamp(*ends)
-        for bound, end in zip(getattr(layer, "clip", UNBOUNDED), ends, strict=True)
-    )
-    return low, high
 
 
 def _padded(h: Tensor, pads: Pads, value: float = 0.0) -> Tensor:
@@ -205,63 +135,6 @@ def _shares(layer: Layer, integers: Integers) -> Tensor:
     constants = layer_constants(integers.graph, layer, integers.params, Quantization(tensors=ones))
     assert isinstance(constants, AverageConstants)
     return torch.from_numpy(np.array(constants.multiplier))
-
-
-def _elementwise(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
-    """Fixed-point ratios are powers of two below whole numbers: float types hold each product and sum exactly."""
-    assert isinstance(layer, Elementwise)
-    if isinstance(layer, Add) and layer.prelu:
-        return _prelu_sum(layer, integers, inputs)
-    a, b = inputs
-    names = (*layer.inputs, layer.name)
-    now = integers.present(*names)
-    scale_a, scale_b, scale_y = (now.tensors[name].scale for name in names)
-    real_a, real_b, real_y = (integers.scales[name].double() for name in names)
-    wide = is_wide(layer, now)
-    dtype = torch.float64 if wide else a.dtype
-    if isinstance(layer, Mul):
-        ratio = numerics.product_ratio(scale_a, scale_b, scale_y, wide)
-        factor = instead(real_a * real_b / real_y, _fraction(ratio.factor, ratio.shift))
-        total = a.to(dtype) * b.to(dtype) * factor.to(dtype)
-    else:
-        ratios = numerics.sum_ratios(scale_a, scale_b, scale_y, wide)
-        first = instead(real_a / real_y, _fraction(ratios.a, ratios.shift)).to(dtype)
-        second = instead(real_b / real_y, _fraction(ratios.b, ratios.shift)).to(dtype)
-        total = a.to(dtype) * first
-        total = total - b.to(dtype) * second if isinstance(layer, Sub) else total + b.to(dtype) * second
-    zero = float(integers.tensors[layer.name].zero_point)
-    return requantize(total, None, *bounds(layer, integers), offset=zero).to(a.dtype)
-
-
-def _prelu_sum(layer: Add, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
-    """In output steps: units are powers of 2, so that the sums are the emulator's integers times them."""
-    a, b = inputs
-    names = (*layer.inputs, layer.name)
-    now = integers.present(*names)
-    constants = layer_constants(integers.graph, layer, integers.params, now)
-    assert isinstance(constants, PreluSumConstants)
-    real_a, real_b, real_y = (integers.scales[name].double() for name in names)
-    channel = (-1, *(1,) * (a.ndim - 2))
-    slope, factor, offset = (
-        torch.from_numpy(integers.params[layer.name][name]).to(a.device).reshape(channel)
-        for name in ("slope", "factor", "offset")
-    )
-    factor, offset = factor.double(), offset.double()  # a float32 would make all of them float32
-    dtype = torch.float64 if is_wide(layer, now) else a.dtype
-
-    def held(soft: Tensor, whole: np.ndarray) -> Tensor:
-        hard = torch.from_numpy(whole * constants.sum.unit.astype(np.float64))
-        return instead(soft, hard.to(a.device).reshape(channel)).to(dtype)
-
-    total = a.to(dtype) * held(factor * (real_a / real_y), constants.sum.a)
-    total = total + b.to(dtype) * held(factor * (real_b / real_y), constants.sum.b)
-    total = total + held(offset / real_y, constants.sum.offset)
-    m = torch.where(total.detach() < 0, slope, torch.ones_like(slope))
-    return requantize(total, m, *bounds(layer, integers)).to(a.dtype)
-
-
-def _fraction(numerator: int, shift: int) -> Tensor:
-    return torch.tensor(numerator * 2.0**-shift, dtype=torch.float64)
 
 
 def _matmul(layer: Layer, integers: Integers, inputs: Sequence[Tensor]) -> Tensor:
@@ -384,9 +257,9 @@ LOWERINGS: dict[str, Lowering] = {
     "deconv": _linear,
     "dense": _linear,
     "activation": _activation,
-    "add": _elementwise,
-    "sub": _elementwise,
-    "mul": _elementwise,
+    "add": elementwise,
+    "sub": elementwise,
+    "mul": elementwise,
     "matmul": _matmul,
     "maxpool": _maximum,
     "avgpool": _average,

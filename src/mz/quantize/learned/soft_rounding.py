@@ -22,7 +22,8 @@ from mz.emulator.numerics import weight_max
 from mz.graph import Graph, Layer, Params, Quantization, WeightQuant
 from mz.quantize.adaround import AdaRound
 from mz.quantize.blocks import Block
-from mz.quantize.learned.lowering import Integers, constant, run
+from mz.quantize.learned.integers import Integers, constant
+from mz.quantize.learned.lowering import run
 from mz.quantize.learned.variables import device
 from mz.quantize.weights import by_channel, from_channels
 

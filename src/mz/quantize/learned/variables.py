@@ -18,7 +18,7 @@ from torch import Tensor
 from mz.emulator.numerics import weight_max
 from mz.graph import Deconv, Graph, Input, Layer, Params, Quantization, Weighted, WeightQuant
 from mz.quantize.groups import scale_groups
-from mz.quantize.learned.lowering import Integers
+from mz.quantize.learned.integers import Integers
 from mz.quantize.learned.straight_through import rounded
 from mz.quantize.weights import BIAS_LIMIT, by_channel, from_channels
 
