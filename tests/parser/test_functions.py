@@ -98,6 +98,63 @@ WRITTEN_OUT = {
 }
 
 
+LEAKY = {
+    "leaky_relu by maximum": ([op("Mul", "x tenth", "m"), op("Max", "x m")], {"tenth": 0.1}),
+    "leaky_relu by parts": (
+        [
+            op("Relu", "x", "r"),
+            op("Neg", "x", "n"),
+            op("Relu", "n", "s"),
+            op("Mul", "s k", "t"),
+            op("Sub", "r t"),
+        ],
+        {"k": 0.3},
+    ),
+    "leaky_relu by magnitudes": (
+        [op("Abs", "x", "a"), op("Mul", "x k", "m"), op("Mul", "a l", "n"), op("Add", "m n")],
+        {"k": 0.6, "l": 0.4},
+    ),
+    "leaky_relu by choice": (
+        [op("Greater", "x zero", "g"), op("Mul", "x k", "m"), op("Where", "g x m")],
+        {"zero": 0, "k": 1.5},
+    ),
+}
+WRITTEN_OUT |= LEAKY
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (1, 3, 1, 1)])
+@pytest.mark.parametrize("form", LEAKY)
+def test_prelus_written_out(proven, form, shape) -> None:
+    """The same with a number for each channel, as Keras's PReLU is exported."""
+    nodes, constants = LEAKY[form]
+    factors = weights(*shape)
+    changed = {
+        "tenth": {"tenth": np.minimum(factors, 1)},
+        "l": {"k": 1 - factors, "l": factors},
+    }
+    name = next((name for name in changed if name in constants), None)
+    result = proven(nodes, X, constants | (changed[name] if name else {"k": factors}))
+    assert kinds(result) == ["activation"] and result.graph["activation1"].function == "prelu"
+
+
+def test_numbers_by_channel_that_make_no_prelu_keep_their_layers(proven) -> None:
+    nodes = [op("Mul", "x k", "m"), op("Sigmoid", "m", "s"), op("Mul", "s x")]
+    assert kinds(proven(nodes, X, {"k": weights(3, 1, 1)})) == ["conv", "activation", "mul"]
+
+
+def test_channels_in_another_place_make_no_prelu(proven) -> None:
+    """Five axes: what the constant goes along is no channel."""
+    nodes = [
+        op("Neg", "x", "n"),
+        op("Relu", "n", "s"),
+        op("Mul", "s k", "t"),
+        op("Relu", "x", "r"),
+        op("Sub", "r t"),
+    ]
+    result = proven(nodes, ["N", 2, 3, 4, 5], {"k": weights(3, 1, 1)})
+    assert "prelu" not in [getattr(layer, "function", "") for layer in result.graph.layers]
+
+
 @pytest.mark.parametrize("form", WRITTEN_OUT)
 def test_functions_written_out(proven, form) -> None:
     nodes, constants = WRITTEN_OUT[form]

@@ -75,16 +75,17 @@ def convert(model: onnx.ModelProto, input_shapes: Shapes, source: str) -> Draft:
     outputs = [info.name for info in model.graph.output]
     state.scores = scores(model.graph.node) - set(outputs)
     found = regions(model.graph.node, state.constants, outputs)
-    inside = {name for region in found.values() for name in region.interior}
+    within = {name: end for end, region in found.items() for name in (end, *region.interior)}
     wanted = {name for node in model.graph.node for name in reads(node)} | set(outputs)
     shapes = _Inferred(model)
     for node in model.graph.node:
         if _work_out(state, node) or _broadcast_anyway(state, node, outputs):
             continue
-        if node.output[0] in found:
-            _convert_region(state, node.output[0], found[node.output[0]])
-        elif node.output[0] not in inside:
+        end = within.get(node.output[0])
+        if end is None or not _fits(state, found[end]):
             _convert_node(state, node, wanted, shapes, source)
+        elif end == node.output[0]:
+            _convert_region(state, end, found[end])
     if state.problems:
         raise UserError(_unsupported(state, source))
     _set_outputs(state, outputs, source)
@@ -134,6 +135,14 @@ def _broadcast_anyway(state: Conversion, node: onnx.NodeProto, outputs: Sequence
     return True
 
 
+def _fits(state: Conversion, region: Region) -> bool:
+    """Whether the tensor has the channels that the region's function has."""
+    x = state.values.get(region.source)
+    if region.slope is None or x is None:
+        return True
+    return x.batch_axis == 0 and len(x.shape) == 4 and x.shape[1] == len(region.slope)
+
+
 def _convert_region(state: Conversion, output: str, region: Region) -> None:
     """One activation for a region that writes a function out."""
     x = state.values.get(region.source)
@@ -145,6 +154,7 @@ def _convert_region(state: Conversion, output: str, region: Region) -> None:
         [x.layer],
         x.layer_shape,
         region.nodes,
+        None if region.slope is None else {"slope": region.slope},
         function=region.function,
         constants=region.constants,
     )

@@ -1,7 +1,8 @@
 """Activation functions that an exporter has written out: x * sigmoid(x), x * clip(x + 3, 0, 6) / 6, and so on.
 
 A region of element-wise nodes over one tensor and constant numbers is a function of one number, in whatever order it is
-written. It is evaluated over a grid and compared with the functions that a layer can be; no patterns are listed.
+written. It is evaluated over a grid and compared with the functions that a layer can be; no patterns are listed. Where
+constants have a number for each channel of a map, it is evaluated for each, and may be a PReLU.
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "Sigmoid": functions.sigmoid,
     "Softplus": functions.softplus,
     "Relu": lambda x: np.maximum(x, 0.0),
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+    "Where": np.where,
     "Erf": lambda x: np.vectorize(math.erf)(x),
     "Identity": lambda x: x,
 }
@@ -63,13 +69,17 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Nodes that together are one function of the tensor `source`: their names, and the function with its constants."""
+    """Nodes that together are one function of the tensor `source`: their names, and the function with its constants.
+
+    slope: of a PReLU by channel, float32 [C], where the source is a map of so many.
+    """
 
     source: str
     function: str
     constants: tuple[float, ...]
     nodes: tuple[str, ...]
     interior: frozenset[str]
+    slope: np.ndarray | None = None
 
 
 def regions(
@@ -118,7 +128,8 @@ def _region_ending_in(
             match = _recognized(source, nodes[last].output[0], [nodes[i] for i in sorted(members)], constants)
             if match:
                 names = tuple(node_name(nodes[index]) for index in sorted(members))
-                return members, Region(source, *match, names, frozenset(inside))
+                function, parameters, slope = match
+                return members, Region(source, function, parameters, names, frozenset(inside), slope)
         candidates = [makers[name] for name in frontier if name in makers]
         if len(candidates) < len(frontier) or not candidates:
             inputs = frontier - set(makers)
@@ -132,28 +143,53 @@ def _region_ending_in(
 
 
 def _evaluable(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> bool:
-    """Whether the node maps numbers to numbers one by one, with single numbers as its constants."""
+    """Whether the node maps numbers to numbers one by one; its constants are single numbers, or one by channel."""
     known = node.op_type in _OPERATORS or node.op_type in ("Clip", "HardSigmoid")
-    return known and all(constants[name].size == 1 for name in node.input if name in constants)
+    return known and all(
+        constants[name].size == 1 or _is_by_channel(constants[name])
+        for name in node.input
+        if name in constants
+    )
+
+
+def _is_by_channel(array: np.ndarray) -> bool:
+    """Whether there is a number for each channel of a map: [C, 1, 1], or with a batch of 1 before it."""
+    return array.ndim in (3, 4) and array.shape[-3] == array.size
 
 
 def _recognized(
     source: str, last: str, nodes: Sequence[onnx.NodeProto], constants: Mapping[str, np.ndarray]
-) -> tuple[str, tuple[float, ...]] | None:
-    """The function of one number that the nodes compute, if a layer can be it."""
+) -> tuple[str, tuple[float, ...], np.ndarray | None] | None:
+    """The function that the nodes compute, its constants and its slopes by channel, if a layer can be it."""
+    by_channel = {constants[name].size for node in nodes for name in node.input if name in constants} - {1}
+    if len(by_channel) > 1:
+        return None
     known: dict[str, Any] = {source: _GRID}
     with np.errstate(all="ignore"):
         for node in nodes:
             inputs = [known[name] if name in known else _number(constants, name) for name in node.input]
             known[node.output[0]] = _apply(node, inputs)
         result = np.asarray(known[last])
-        for function, parameters in _KNOWN:
-            if _alike(result, functions.apply(function, _GRID, parameters)):
-                return function, parameters
+        if result.ndim > 1:
+            slopes = result[:, :1] / _GRID[0]
+            alike = _alike(result, functions.prelu(_GRID, slopes))
+            return ("prelu", (), slopes[:, 0].astype(np.float32)) if alike else None
+        match = _of_one_number(result)
+    return (*match, None) if match else None
+
+
+def _of_one_number(result: np.ndarray) -> tuple[str, tuple[float, ...]] | None:
+    """The function that gives `result` over the grid."""
+    for function, parameters in _KNOWN:
+        if _alike(result, functions.apply(function, _GRID, parameters)):
+            return function, parameters
     low, high = float(result.min()), float(result.max())
     bounds = (low if low > _GRID.min() else -math.inf, high if high < _GRID.max() else math.inf)
     if low < high and bounds != (-math.inf, math.inf) and _alike(result, np.clip(_GRID, *bounds)):
         return "clip", bounds
+    slope = float(result[0] / _GRID[0])
+    if slope != 1 and _alike(result, functions.leaky_relu(_GRID, slope)):
+        return "leaky_relu", (slope,)
     return None
 
 
@@ -161,8 +197,11 @@ def _alike(result: np.ndarray, expected: np.ndarray) -> bool:
     return bool(np.all(np.abs(result - expected) <= TOLERANCE * (1 + np.abs(expected))))
 
 
-def _number(constants: Mapping[str, np.ndarray], name: str) -> float | None:
-    return float(constants[name].reshape(())) if name else None
+def _number(constants: Mapping[str, np.ndarray], name: str) -> float | np.ndarray | None:
+    """None for what is left out; [C, 1] by channel."""
+    if not name:
+        return None
+    return float(constants[name].reshape(())) if constants[name].size == 1 else constants[name].reshape(-1, 1)
 
 
 def _apply(node: onnx.NodeProto, inputs: Sequence[Any]) -> Any:
