@@ -137,13 +137,24 @@ def test_prelus_written_out(proven, form, shape) -> None:
     assert kinds(result) == ["activation"] and result.graph["activation1"].function == "prelu"
 
 
+@pytest.mark.parametrize(("shape", "factors"), [(["N", 3], (3,)), (["N", 3], (1, 3)), (["N", 3, 5], (3, 1))])
+def test_prelus_written_out_for_vectors_and_rows(proven, shape, factors) -> None:
+    nodes, _ = LEAKY["leaky_relu by parts"]
+    result = proven(nodes, shape, {"k": weights(*factors)})
+    assert [layer.function for layer in result.graph.layers if layer.kind == "activation"] == ["prelu"]
+
+
 def test_numbers_by_channel_that_make_no_prelu_keep_their_layers(proven) -> None:
     nodes = [op("Mul", "x k", "m"), op("Sigmoid", "m", "s"), op("Mul", "s x")]
     assert kinds(proven(nodes, X, {"k": weights(3, 1, 1)})) == ["conv", "activation", "mul"]
 
 
-def test_channels_in_another_place_make_no_prelu(proven) -> None:
-    """Five axes: what the constant goes along is no channel."""
+@pytest.mark.parametrize(
+    ("shape", "factors"),
+    [(["N", 2, 3, 4, 5], (3, 1, 1)), (X, (5,)), (X, (4, 1)), (["N", 1, 4, 5], (3, 1, 1))],
+)
+def test_numbers_along_another_axis_make_no_prelu(proven, shape, factors) -> None:
+    """Or where there is but one channel, which the constant repeats."""
     nodes = [
         op("Neg", "x", "n"),
         op("Relu", "n", "s"),
@@ -151,7 +162,7 @@ def test_channels_in_another_place_make_no_prelu(proven) -> None:
         op("Relu", "x", "r"),
         op("Sub", "r t"),
     ]
-    result = proven(nodes, ["N", 2, 3, 4, 5], {"k": weights(3, 1, 1)})
+    result = proven(nodes, shape, {"k": weights(*factors)})
     assert "prelu" not in [getattr(layer, "function", "") for layer in result.graph.layers]
 
 

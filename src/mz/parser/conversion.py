@@ -136,11 +136,11 @@ def _broadcast_anyway(state: Conversion, node: onnx.NodeProto, outputs: Sequence
 
 
 def _fits(state: Conversion, region: Region) -> bool:
-    """Whether the tensor has the channels that the region's function has."""
+    """Whether the tensor has the channels that the region's function has, behind the batch."""
     x = state.values.get(region.source)
     if region.slope is None or x is None:
         return True
-    return x.batch_axis == 0 and len(x.shape) == 4 and x.shape[1] == len(region.slope)
+    return x.batch_axis == 0 and len(x.shape) == 1 + region.from_end and x.shape[1] == len(region.slope)
 
 
 def _convert_region(state: Conversion, output: str, region: Region) -> None:

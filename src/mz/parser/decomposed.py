@@ -71,7 +71,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
 class Region:
     """Nodes that together are one function of the tensor `source`: their names, and the function with its constants.
 
-    slope: of a PReLU by channel, float32 [C], where the source is a map of so many.
+    slope: of a PReLU by channel, float32 [C]; its channels are the axis that comes so many before the end: `from_end`.
     """
 
     source: str
@@ -80,6 +80,7 @@ class Region:
     nodes: tuple[str, ...]
     interior: frozenset[str]
     slope: np.ndarray | None = None
+    from_end: int = 0
 
 
 def regions(
@@ -128,8 +129,9 @@ def _region_ending_in(
             match = _recognized(source, nodes[last].output[0], [nodes[i] for i in sorted(members)], constants)
             if match:
                 names = tuple(node_name(nodes[index]) for index in sorted(members))
-                function, parameters, slope = match
-                return members, Region(source, function, parameters, names, frozenset(inside), slope)
+                function, parameters, slope, from_end = match
+                region = Region(source, function, parameters, names, frozenset(inside), slope, from_end)
+                return members, region
         candidates = [makers[name] for name in frontier if name in makers]
         if len(candidates) < len(frontier) or not candidates:
             inputs = frontier - set(makers)
@@ -143,26 +145,23 @@ def _region_ending_in(
 
 
 def _evaluable(node: onnx.NodeProto, constants: Mapping[str, np.ndarray]) -> bool:
-    """Whether the node maps numbers to numbers one by one; its constants are single numbers, or one by channel."""
+    """Whether the node maps numbers to numbers one by one; its constants are single numbers, or some along one axis."""
     known = node.op_type in _OPERATORS or node.op_type in ("Clip", "HardSigmoid")
-    return known and all(
-        constants[name].size == 1 or _is_by_channel(constants[name])
-        for name in node.input
-        if name in constants
-    )
+    arrays = [constants[name] for name in node.input if name in constants]
+    return known and all(array.size and sum(size > 1 for size in array.shape) <= 1 for array in arrays)
 
 
-def _is_by_channel(array: np.ndarray) -> bool:
-    """Whether there is a number for each channel of a map: [C, 1, 1], or with a batch of 1 before it."""
-    return array.ndim in (3, 4) and array.shape[-3] == array.size
+def _along(array: np.ndarray) -> tuple[int, int]:
+    """How many axes from the end that one is along which there are numbers, and how many there are."""
+    return next(((array.ndim - axis, size) for axis, size in enumerate(array.shape) if size > 1), (0, 1))
 
 
 def _recognized(
     source: str, last: str, nodes: Sequence[onnx.NodeProto], constants: Mapping[str, np.ndarray]
-) -> tuple[str, tuple[float, ...], np.ndarray | None] | None:
-    """The function that the nodes compute, its constants and its slopes by channel, if a layer can be it."""
-    by_channel = {constants[name].size for node in nodes for name in node.input if name in constants} - {1}
-    if len(by_channel) > 1:
+) -> tuple[str, tuple[float, ...], np.ndarray | None, int] | None:
+    """The function that the nodes compute, as the last four of `Region` have it, if a layer can be it."""
+    axes = {_along(constants[name]) for node in nodes for name in node.input if name in constants} - {(0, 1)}
+    if len(axes) > 1:
         return None
     known: dict[str, Any] = {source: _GRID}
     with np.errstate(all="ignore"):
@@ -170,12 +169,13 @@ def _recognized(
             inputs = [known[name] if name in known else _number(constants, name) for name in node.input]
             known[node.output[0]] = _apply(node, inputs)
         result = np.asarray(known[last])
-        if result.ndim > 1:
+        if axes:
             slopes = result[:, :1] / _GRID[0]
             alike = _alike(result, functions.prelu(_GRID, slopes))
-            return ("prelu", (), slopes[:, 0].astype(np.float32)) if alike else None
+            ((from_end, _),) = axes
+            return ("prelu", (), slopes[:, 0].astype(np.float32), from_end) if alike else None
         match = _of_one_number(result)
-    return (*match, None) if match else None
+    return (*match, None, 0) if match else None
 
 
 def _of_one_number(result: np.ndarray) -> tuple[str, tuple[float, ...]] | None:
