@@ -392,6 +392,26 @@ def test_prelus_become_a_part_of_the_layers_before_them(
     assert replayed(path, *options).read_bytes() == path.read_bytes()
 
 
+def test_a_target_whose_prelus_are_tables_keeps_them(photos: Path, tmp_path: Path) -> None:
+    arch = tmp_path / "tables.yaml"
+    arch.write_text("base:\n  - hw_archs/mz8.yaml\nname: tables\nprelu: table\n")
+    options = (
+        "--ckpt",
+        with_prelus(tmp_path / "mine.onnx"),
+        "--decode",
+        "rgb",
+        "--mean",
+        "127.5",
+        "--std",
+        "64",
+    )
+    options += ("--calib-path", photos)
+    path = optimized(tmp_path, UNEQUALIZED, *options, "--hw-arch", arch)
+    assert {"activation1", "activation2", "normalization1"} <= set(har.read(path).working_graph.by_name)
+    forms = ("--emit", "onnx", "--out", tmp_path / "out", "--hw-arch", arch)
+    assert mz("compile", "--har", path, *forms, "--verify", "--data-path", photos)["verify"]["differing"] == 0
+
+
 def test_tiles_are_average_pools_of_the_integer_network(tmp_path: Path) -> None:
     network, text, _, _ = PASSES["tse"]
     path = optimized(tmp_path, UNEQUALIZED + text, "--calib-count", 16, "--optimization-level", 0, network)

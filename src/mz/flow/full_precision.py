@@ -77,7 +77,7 @@ def full_precision(
     passes.recipe = _recipe_of(passes, set(graph.by_name) - added, plan.recipe)
     _fix_input_range(passes, preprocessing)
     _equalize(passes, plan, progress)
-    if plan.optimization_level >= 0:
+    if plan.fuses_prelus:
         _fuse_prelus(passes)
     return passes
 

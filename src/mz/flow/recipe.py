@@ -47,6 +47,7 @@ class Plan:
     equalization: Equalization | None
     equalization_note: str = ""
     dead_channels: str = "disabled"
+    fuses_prelus: bool = False
 
 
 def script_settings(path: Path | None, graph: Graph) -> ScriptSettings:
@@ -125,6 +126,7 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
         equalization=equalization,
         equalization_note=why,
         dead_channels=settings.dead_channels or ("disabled" if plain else "allowed"),
+        fuses_prelus=arch.prelu == "fused" and not plain,
     )
 
 

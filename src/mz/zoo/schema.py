@@ -381,6 +381,8 @@ class HwArch(Section, frozen=True):
     """A target: its number formats, what it computes a cycle, its memories, what is compiled for it.
 
     weight_scale: one scale for each output channel, or one for the layer.
+    prelu: PReLUs and leaky ReLUs are `fused` into the layer before them, which takes another multiplier for sums below
+    0, or each is a `table` of its own.
     default_precision: of layers that no script mentions, as in `a8_w8`.
     execution: `dataflow` (all layers at once, rows stream through) or `sequential` (layer after layer).
     macs_per_cycle: of one cluster, by bits of the layer's input and weights. lanes: how these lie side by side,
@@ -402,6 +404,7 @@ class HwArch(Section, frozen=True):
     clusters: Positive = 1
     lanes: tuple[Positive, Positive] = (1, 1)
     layers: dict[LayerKind, LayerLimits] = {}
+    prelu: Literal["fused", "table"] = "fused"
     description: str = ""
 
     def __post_init__(self) -> None:
