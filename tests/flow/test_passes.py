@@ -296,8 +296,10 @@ def test_formats_that_do_not_follow_each_other(
     assert message in " ".join(said.split()), said
 
 
-def with_prelus(path: Path) -> Path:
-    """A leaky convolution; a sum, and a concatenation, normalized and put through PReLUs; a classifier."""
+def with_prelus(path: Path, photos: Path) -> tuple[object, ...]:
+    """Options for a network written to `path`: a leaky convolution; a sum, and a concatenation, normalized and put
+    through PReLUs; a classifier.
+    """
     node, rng = helper.make_node, np.random.default_rng(5)
     nodes = [
         node("Conv", ["image", "w0"], ["c0"]),
@@ -329,7 +331,8 @@ def with_prelus(path: Path) -> Path:
         [numpy_helper.from_array(array, name) for name, array in arrays.items()],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), path)
-    return path
+    read = ("--decode", "rgb", "--mean", "127.5", "--std", "64")
+    return ("--ckpt", path, *read, "--calib-path", photos)
 
 
 _NORMAL = ("gain", "shift", "mean", "variance")
@@ -356,17 +359,7 @@ def test_prelus_become_a_part_of_the_layers_before_them(
     level: int, text: str, bits: int, reach: float | None, photos: Path, tmp_path: Path
 ) -> None:
     """From level 0 on, with the bits and the range that the script gives either of the two."""
-    options = (
-        "--ckpt",
-        with_prelus(tmp_path / "mine.onnx"),
-        "--decode",
-        "rgb",
-        "--mean",
-        "127.5",
-        "--std",
-        "64",
-    )
-    options += ("--calib-path", photos)
+    options = with_prelus(tmp_path / "mine.onnx", photos)
     path = optimized(tmp_path, UNEQUALIZED + text, *options, "--optimization-level", level)
     archive = har.read(path)
     present = archive.working_graph.by_name
@@ -395,17 +388,7 @@ def test_prelus_become_a_part_of_the_layers_before_them(
 def test_a_target_whose_prelus_are_tables_keeps_them(photos: Path, tmp_path: Path) -> None:
     arch = tmp_path / "tables.yaml"
     arch.write_text("base:\n  - hw_archs/mz8.yaml\nname: tables\nprelu: table\n")
-    options = (
-        "--ckpt",
-        with_prelus(tmp_path / "mine.onnx"),
-        "--decode",
-        "rgb",
-        "--mean",
-        "127.5",
-        "--std",
-        "64",
-    )
-    options += ("--calib-path", photos)
+    options = with_prelus(tmp_path / "mine.onnx", photos)
     path = optimized(tmp_path, UNEQUALIZED, *options, "--hw-arch", arch)
     assert {"activation1", "activation2", "normalization1"} <= set(har.read(path).working_graph.by_name)
     forms = ("--emit", "onnx", "--out", tmp_path / "out", "--hw-arch", arch)

@@ -77,6 +77,7 @@ def test_a_prelu_behind_a_prelu_stays() -> None:
     changed, arrays, fused = fuse_prelus(graph, params)
     assert fused == {"activation2": "conv1"} and changed["activation3"].inputs == ("conv1",)
     same_function((graph, params), (changed, arrays))
+    assert fuse_prelus(changed, arrays)[2] == {}, "the convolution has a PReLU already"
 
 
 @pytest.mark.parametrize("function", ["leaky_relu", "prelu"])

@@ -103,14 +103,20 @@ def _clipped(writer: OnnxWriter, tensor: str, name: str, clip: tuple[float, floa
         writer.node("Clip", [tensor, *bounds], f"{name}/clip")
 
 
-def _prelu(writer: OnnxWriter, tensor: str, name: str, slope: np.ndarray) -> None:
-    writer.node("PRelu", [tensor, writer.constant(slope, f"{name}/slope")], f"{name}/prelu")
+def _by_channel(writer: OnnxWriter, layer: Layer, params: Arrays) -> dict[str, str]:
+    """The layer's arrays [C] as constants along the first of its axes, by their names."""
+    axes = (1,) * (len(layer.shape) - 1)
+    return {
+        name: writer.constant(array.reshape(-1, *axes), f"{layer.name}/{name}")
+        for name, array in params.items()
+    }
 
 
 def _clip_weighted(writer: OnnxWriter, tensor: str, layer: Weighted, params: Arrays) -> None:
     shape = (-1,) if isinstance(layer, Dense) else (-1, 1, 1)
     if layer.prelu:
-        _prelu(writer, tensor, layer.name, params["slope"].reshape(shape))
+        slope = writer.constant(params["slope"].reshape(shape), f"{layer.name}/slope")
+        writer.node("PRelu", [tensor, slope], f"{layer.name}/prelu")
         return
     if not layer.clip_by_channel:
         _clipped(writer, tensor, layer.name, layer.clip)
@@ -160,13 +166,10 @@ def _elementwise(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Seque
     assert isinstance(layer, Elementwise)
     tensor = writer.node(layer.kind.capitalize(), layer.inputs, f"{layer.name}/{layer.kind}")
     if isinstance(layer, Add) and layer.prelu:
-        factor, offset, slope = (
-            params[name].reshape(-1, *(1,) * (len(layer.shape) - 1)) for name in ("factor", "offset", "slope")
-        )
-        for operator, array in (("Mul", factor), ("Add", offset)):
-            constant = writer.constant(array, f"{layer.name}/{operator}_constant")
-            tensor = writer.node(operator, [tensor, constant], f"{layer.name}/{operator}")
-        _prelu(writer, tensor, layer.name, slope)
+        arrays = _by_channel(writer, layer, params)
+        tensor = writer.node("Mul", [tensor, arrays["factor"]], f"{layer.name}/scaled")
+        tensor = writer.node("Add", [tensor, arrays["offset"]], f"{layer.name}/shifted")
+        writer.node("PRelu", [tensor, arrays["slope"]], f"{layer.name}/prelu")
         return
     _clipped(writer, tensor, layer.name, layer.clip)
 
@@ -260,11 +263,7 @@ def _softmax(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[
 def _activation(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequence[tuple[int, ...]]) -> None:
     assert isinstance(layer, Activation)
     (x,) = layer.inputs
-    axes = (1,) * (len(layer.shape) - 1)
-    arrays = {
-        name: writer.constant(array.reshape(-1, *axes), f"{layer.name}/{name}")
-        for name, array in params.items()
-    }
+    arrays = _by_channel(writer, layer, params)
     if layer.function in BY_CHANNEL:
         writer.node("PRelu", [x, arrays["slope"]], layer.name)
     elif layer.scaled:

@@ -218,11 +218,9 @@ def _general(
         return _rounded(t, layer, c, op, attributes, x)
     sums = _plane_sums(t, layer, c.kernel, c.zero_in, op, axis, attributes, x)
     bias = t.writer.constant(c.bias.astype(np.float64).reshape(-1, 1, 1), f"{layer.name}_bias")
-    acc = t.writer.node("Add", [sums, bias], f"{layer.name}_acc")
+    single = as_float32(t, layer, t.writer.node("Add", [sums, bias], f"{layer.name}_acc"))
     below = None if c.below is None else c.below.reshape(-1, 1, 1)
-    return requantize(
-        t, layer, as_float32(t, layer, acc), c.multiplier.reshape(-1, 1, 1), c.zero_out, c.low, c.high, below
-    )
+    return requantize(t, layer, single, c.multiplier.reshape(-1, 1, 1), c.zero_out, c.low, c.high, below)
 
 
 def _rounded(

@@ -14,7 +14,6 @@ import numpy as np
 from mz.errors import UserError
 from mz.graph.layers import (
     LAYER_KINDS,
-    UNBOUNDED,
     Add,
     Conv,
     Deconv,
@@ -122,13 +121,7 @@ class Graph:
         the layer is the last of two branches that meet in a sum.
         """
         readers = self.consumers[layer.name]
-        if (
-            len(readers) != 1
-            or layer.name in self.outputs
-            or layer.clip != UNBOUNDED
-            or layer.clip_by_channel
-            or layer.prelu
-        ):
+        if len(readers) != 1 or layer.name in self.outputs or not layer.is_linear:
             return None
         (reader,) = readers
         if not isinstance(reader, Add) or reader.host:

@@ -60,6 +60,11 @@ class Weighted(Layer):
     clip_by_channel: bool = False
     prelu: bool = False
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether its output is its sums, neither clipped nor put through a PReLU."""
+        return self.clip == UNBOUNDED and not self.clip_by_channel and not self.prelu
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conv(Weighted):
@@ -146,6 +151,11 @@ class Add(Elementwise):
     prefix: ClassVar[str] = "ew_add"
 
     prelu: bool = False
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is the sum, neither clipped nor put through a PReLU."""
+        return self.clip == UNBOUNDED and not self.prelu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

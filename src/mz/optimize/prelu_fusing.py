@@ -14,10 +14,7 @@ from collections.abc import Collection
 import numpy as np
 
 from mz.graph import Activation, Add, Conv, Deconv, Graph, Layer, Params, Weighted
-from mz.graph.layers import UNBOUNDED
-
-_SLOPE = 0.01
-"""Of a leaky ReLU that states none."""
+from mz.graph.functions import apply
 
 
 def fuse_prelus(
@@ -73,7 +70,7 @@ def _slope(layer: Activation, params: Params) -> np.ndarray:
     if layer.function == "prelu":
         return params[layer.name]["slope"]
     channels = layer.shape[0] if len(layer.shape) == 3 else layer.shape[-1]
-    return np.full(channels, (*layer.constants, _SLOPE)[0], np.float32)
+    return np.full(channels, -apply(layer.function, np.array(-1.0), layer.constants), np.float32)
 
 
 def _hands_on(graph: Graph, layer: Layer, reader: Layer) -> bool:
@@ -85,7 +82,7 @@ def _is_free_sum(graph: Graph, layer: Layer, reader: Layer) -> bool:
     return (
         isinstance(layer, Add)
         and len(layer.shape) in (1, 3)
-        and layer.clip == UNBOUNDED
+        and layer.is_linear
         and _hands_on(graph, layer, reader)
     )
 
@@ -94,8 +91,7 @@ def _is_free_linear(graph: Graph, layer: Layer, reader: Activation) -> bool:
     """Whether the layer has weights, the function's channels, and nothing else behind its sums."""
     return (
         isinstance(layer, Weighted)
-        and layer.clip == UNBOUNDED
-        and not layer.clip_by_channel
+        and layer.is_linear
         and (isinstance(layer, Conv | Deconv) or len(layer.shape) == 1 or reader.function == "leaky_relu")
         and _hands_on(graph, layer, reader)
     )
