@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.quantize.networks import uniform_statistics
+from tests.quantize.networks import statistics_of, uniform_statistics
 
 from mz.emulator import is_wide, layer_constants, numerics
 from mz.errors import UserError
@@ -26,6 +26,7 @@ from mz.graph import (
     Precision,
     Quantization,
     Reshape,
+    Softmax,
     Sub,
 )
 from mz.quantize import ActivationRange, Recipe, activation_quants, quantize
@@ -268,6 +269,35 @@ def test_a_layer_may_have_a_range_of_its_own(how, wanted):
     tensors = quants(graph, {"x": (-4.0, 4.0), "t": (-1.0, 1.0)}, Recipe(layer_ranges={"x": how}))
     np.testing.assert_allclose(tensors["x"].real_range, wanted, atol=0.04)
     np.testing.assert_allclose(tensors["t"].real_range, (-1, 1), atol=0.1)
+
+
+def test_nothing_is_cut_off_what_leaves_the_accelerator():
+    graph = Graph(
+        "scores",
+        (
+            layer(Input, "x"),
+            layer(Activation, "inner", "x", function="abs"),
+            layer(Activation, "also", "inner", function="abs"),
+            layer(Reshape, "rows", "also", shape=(32,)),
+            layer(Softmax, "shares", "rows", shape=(32,), host=True),
+        ),
+        ("shares", "inner"),
+    )
+    scores = statistics_of(np.concatenate([np.linspace(-1, 1, 100_000), [40.0]]))
+    statistics = dict.fromkeys(("x", "inner", "also"), scores)
+
+    def ranges(bits: int, **named: ActivationRange) -> dict[str, tuple[float, float]]:
+        recipe = Recipe(Precision(bits, 8), activation_range=ActivationRange("l1_5"), layer_ranges=named)
+        tensors = activation_quants(graph, statistics, recipe)
+        assert tensors["rows"] == tensors["also"]
+        return {name: quant.real_range for name, quant in tensors.items()}
+
+    found = ranges(8)
+    assert found["also"] == pytest.approx((-1, 40), abs=0.3)
+    assert found["inner"][1] < 20, "a layer of the accelerator reads it too"
+    assert ranges(4)["also"][1] < 20, "4 bits have to cut it"
+    named = ranges(8, rows=ActivationRange("manual", (-2.0, 3.0)))
+    assert named["also"] == pytest.approx((-2, 3), abs=0.1)
 
 
 DENSE = Graph(

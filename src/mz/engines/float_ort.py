@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mz.engines.exact_means import with_exact_means
 from mz.engines.lower_float import float_model, host_model
 from mz.graph import Graph, Input, Params
 
@@ -45,7 +46,9 @@ class FloatSession:
         self._computed = [name for name in self._wanted if not isinstance(graph[name], Input)]
         self._session = None
         if self._computed:
-            self._session = open_session(float_model(graph, params, self._computed), threads)
+            model = float_model(graph, params, self._computed)
+            with_exact_means(model, rank=4)
+            self._session = open_session(model, threads)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Float32 arrays [N, *shape] by input layer -> the graph's outputs, then the taps, each once."""

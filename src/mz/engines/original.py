@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mz.engines.exact_means import with_exact_means
 from mz.engines.float_ort import open_session
 from mz.errors import UserError
 from mz.parser.onnx_file import cut_model
@@ -28,6 +29,7 @@ class OriginalSession:
         """Raises UserError where the file is unreadable or onnxruntime refuses it."""
         model = cut_model(source) if isinstance(source, Path) else source
         self._name = name or (str(source) if isinstance(source, Path) else model.graph.name)
+        with_exact_means(model)
         given = {entry.name for entry in model.graph.output}
         model.graph.output.extend(
             _float_tensor(tensor) for tensor in dict.fromkeys(taps) if tensor not in given

@@ -15,6 +15,7 @@ from mz.graph import (
     Activation,
     Elementwise,
     Graph,
+    Layer,
     Mul,
     Pad,
     Params,
@@ -85,7 +86,7 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
     for group in groups:
         makers = [name for name in group if not is_move(graph[name])]
         bits = recipe.activation_bits(group)
-        how = _how(recipe, group, makers, bits)
+        how = _how(recipe, graph, group, makers, bits)
         function = _readers_function(graph, group)
         low, high = _range([statistics[name] for name in makers], how, bits, function)
         if bits > 8 and how.method not in ("manual", "percentile"):
@@ -100,25 +101,34 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
     return tensors
 
 
-def _how(recipe: Recipe, group: Sequence[str], makers: Sequence[str], bits: int) -> ActivationRange:
-    """How the range of a group is found. One with which an input alone makes its integers may be known beforehand; 4
-    bits have to cut it.
+def _how(
+    recipe: Recipe, graph: Graph, group: Sequence[str], makers: Sequence[str], bits: int
+) -> ActivationRange:
+    """How the range of a group is found. One with which an input alone makes its integers may be known beforehand, and
+    nothing is cut off a result: the few largest scores are what the network says. 4 bits have to cut both.
     """
     named = (recipe.layer_ranges[name] for name in group if name in recipe.layer_ranges)
     known = [recipe.input_ranges[name] for name in makers if name in recipe.input_ranges]
     common = recipe.activation_range
     if known and len(makers) == 1 and bits >= 8:
         common = ActivationRange("manual", known[0])
+    elif bits >= 8 and not _readers(graph, group):
+        common = ActivationRange("min_max")
     return next(named, common)
+
+
+def _readers(graph: Graph, group: Sequence[str]) -> list[Layer]:
+    """The layers of the accelerator that read a group of tensors and do not belong to it."""
+    readers = (layer for name in group for layer in graph.consumers[name])
+    return [layer for layer in readers if layer.name not in group and not layer.host]
 
 
 def _readers_function(graph: Graph, group: Sequence[str]) -> Function:
     """The activation function through which alone the rest of the network sees a group of tensors, if there is one."""
-    readers = [layer for name in group for layer in graph.consumers[name] if layer.name not in group]
     # Of tensors that scaled functions read, the statistics hold only what these can see (`scaled_ends`).
     functions = {
         (layer.function, layer.constants) if isinstance(layer, Activation) and not layer.scaled else None
-        for layer in readers
+        for layer in _readers(graph, group)
     }
     if len(functions) != 1 or None in functions or set(graph.accelerator_outputs()).intersection(group):
         return as_it_is
