@@ -69,6 +69,8 @@ def test_what_clips_more_must_be_clearly_better_than_what_clips_less():
 def test_where_integers_are_refined_what_measures_alike_contends_and_a_quarter_of_a_decibel_decides():
     assert contenders({"l3": 20.0, "mse": 20.9, "l1_5": 19.0}, 8) == ["l3", "mse"]
     assert contenders({"l3": 20.0, "mse": 20.9, "l1_5": 23.0}, 8) == ["l1_5"]
+    assert contenders({"l3": 20.0, "mse": 18.5, "l1_5": 21.5}, 8) == ["l3", "l1_5"], "it clips less"
+    assert contenders({"l3": 20.0, "mse": 21.5, "l1_5": 19.8}, 8) == ["l3", "mse"]
     assert contenders({"l3": 20.0, "mse": 21.5, "l1_5": 23.0}, 4) == ["mse", "l1_5"]
     assert refined_best({"l3": 25.0, "mse": 25.2}) == "l3"
     assert refined_best({"l3": 25.0, "mse": 25.3}) == "mse"

@@ -25,9 +25,9 @@ REFINED_CANDIDATES = ("l3", "mse", "l1_5")
 any more (docs/quantization-evidence.md, section 3).
 """
 
-MARGIN_DB, FOUR_BIT_MARGIN_DB, REFINED_MARGIN_DB = 1.0, 2.0, 0.25
-"""Within so much of the best they measure alike: before any refinement, which changes more than that, the more so with
-activations of 4 bits, and after it.
+MARGIN_DB, WIDE_MARGIN_DB, REFINED_MARGIN_DB = 1.0, 2.0, 0.25
+"""Within so much of the best they measure alike: before any refinement, which changes more than that; the more so with
+activations of 4 bits, and for what clips less than the best; and after it.
 """
 
 
@@ -56,7 +56,11 @@ def best_method(decibels: Mapping[str, float]) -> str:
 
 def contenders(decibels: Mapping[str, float], activation_bits: int) -> list[str]:
     """Those that measure alike, any of which refinement may make the best."""
-    return _alike(decibels, FOUR_BIT_MARGIN_DB if activation_bits == 4 else MARGIN_DB)
+    near, far = _alike(decibels, MARGIN_DB), _alike(decibels, WIDE_MARGIN_DB)
+    if activation_bits == 4:
+        return far
+    best = max(near, key=decibels.__getitem__)
+    return [name for name in far if name in near or CANDIDATES.index(name) < CANDIDATES.index(best)]
 
 
 def refined_best(decibels: Mapping[str, float]) -> str:
