@@ -271,7 +271,7 @@ def test_a_layer_may_have_a_range_of_its_own(how, wanted):
     np.testing.assert_allclose(tensors["t"].real_range, (-1, 1), atol=0.1)
 
 
-def test_nothing_is_cut_off_what_leaves_the_accelerator():
+def test_the_largest_values_of_what_leaves_the_accelerator_are_kept():
     graph = Graph(
         "scores",
         (

@@ -86,11 +86,15 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
     for group in groups:
         makers = [name for name in group if not is_move(graph[name])]
         bits = recipe.activation_bits(group)
-        how = _how(recipe, graph, group, makers, bits)
+        how = _how(recipe, group, makers, bits)
         function = _readers_function(graph, group)
         low, high = _range([statistics[name] for name in makers], how, bits, function)
-        if bits > 8 and how.method not in ("manual", "percentile"):
-            low, high = _with_headroom(graph, makers, low, high, function)
+        if how.method not in ("manual", "percentile"):
+            if bits >= 8 and not _readers(graph, group):
+                # The few largest of many scores are what the network says; 4 bits have to cut them.
+                high = max(high, *(statistics[name].high for name in makers))
+            if bits > 8:
+                low, high = _with_headroom(graph, makers, low, high, function)
         if how.method != "manual":
             high = min(high, _beside_pole(graph, makers, tensors))
         fills = [value for name in group if isinstance(pad := graph[name], Pad) for value in pad.fill]
@@ -101,19 +105,15 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
     return tensors
 
 
-def _how(
-    recipe: Recipe, graph: Graph, group: Sequence[str], makers: Sequence[str], bits: int
-) -> ActivationRange:
-    """How the range of a group is found. One with which an input alone makes its integers may be known beforehand, and
-    nothing is cut off a result: the few largest scores are what the network says. 4 bits have to cut both.
+def _how(recipe: Recipe, group: Sequence[str], makers: Sequence[str], bits: int) -> ActivationRange:
+    """How the range of a group is found. One with which an input alone makes its integers may be known beforehand; 4
+    bits have to cut it.
     """
     named = (recipe.layer_ranges[name] for name in group if name in recipe.layer_ranges)
     known = [recipe.input_ranges[name] for name in makers if name in recipe.input_ranges]
     common = recipe.activation_range
     if known and len(makers) == 1 and bits >= 8:
         common = ActivationRange("manual", known[0])
-    elif bits >= 8 and not _readers(graph, group):
-        common = ActivationRange("min_max")
     return next(named, common)
 
 
