@@ -87,12 +87,13 @@ def activation_quants(graph: Graph, statistics: Statistics, recipe: Recipe) -> d
         makers = [name for name in group if not is_move(graph[name])]
         bits = recipe.activation_bits(group)
         how = _how(recipe, group, makers, bits)
-        function = _readers_function(graph, group)
-        low, high = _range([statistics[name] for name in makers], how, bits, function)
+        made, readers = [statistics[name] for name in makers], _readers(graph, group)
+        function = _readers_function(graph, group, readers)
+        low, high = _range(made, how, bits, function)
         if how.method not in ("manual", "percentile"):
-            if bits >= 8 and not _readers(graph, group):
+            if bits >= 8 and not readers:
                 # The few largest of many scores are what the network says; 4 bits have to cut them.
-                high = max(high, *(statistics[name].high for name in makers))
+                high = min_max(made)[1]
             if bits > 8:
                 low, high = _with_headroom(graph, makers, low, high, function)
         if how.method != "manual":
@@ -123,12 +124,12 @@ def _readers(graph: Graph, group: Sequence[str]) -> list[Layer]:
     return [layer for layer in readers if layer.name not in group and not layer.host]
 
 
-def _readers_function(graph: Graph, group: Sequence[str]) -> Function:
+def _readers_function(graph: Graph, group: Sequence[str], readers: Sequence[Layer]) -> Function:
     """The activation function through which alone the rest of the network sees a group of tensors, if there is one."""
     # Of tensors that scaled functions read, the statistics hold only what these can see (`scaled_ends`).
     functions = {
         (layer.function, layer.constants) if isinstance(layer, Activation) and not layer.scaled else None
-        for layer in _readers(graph, group)
+        for layer in readers
     }
     if len(functions) != 1 or None in functions or set(graph.accelerator_outputs()).intersection(group):
         return as_it_is
