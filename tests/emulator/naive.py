@@ -256,10 +256,13 @@ def activation(layer, x: Tensor, params, qx, qy) -> Tensor:
         if layer.function == "prelu":
             constants = [own["slope"]]
         real = float(qx.scale) * (x[index] - qx.zero_point)
+        factor, offset = layer.affine
         if layer.scaled:
-            value = own["gain"] * FUNCTIONS[layer.function](own["factor"] * real, *constants)
+            value = own["gain"] * (
+                factor * FUNCTIONS[layer.function](own["factor"] * real, *constants) + offset
+            )
         else:
-            value = FUNCTIONS[layer.function](real, *constants)
+            value = factor * FUNCTIONS[layer.function](real, *constants) + offset
         steps = value / float(qy.scale)
         out[index] = int(clamp(rne(steps) + qy.zero_point, 0, 2**qy.bits - 1))
     return out

@@ -347,8 +347,17 @@ def activations(draw) -> Case:
     if function == "clip" and same:
         y = TensorQuant(x.scale, min(x.zero_point, y.q_max), y.bits)
     scaled = function not in BY_CHANNEL and draw(st.booleans())
+    affine = (1.0, 0.0)
+    if function not in BY_CHANNEL:
+        affine = draw(st.sampled_from([affine, (0.75, 0.0), (1.0, -0.3), (-1.25, 0.5)]))
     layer = Activation(
-        name="y", inputs=("x",), shape=shape, function=function, constants=constants, scaled=scaled
+        name="y",
+        inputs=("x",),
+        shape=shape,
+        function=function,
+        constants=constants,
+        affine=affine,
+        scaled=scaled,
     )
     params: Params = {}
     if function in BY_CHANNEL or scaled:

@@ -64,9 +64,12 @@ def test_every_function_is_lowered(function, scaled) -> None:
     names = functions.SCALING if scaled else functions.ARRAYS.get(function, ())
     params = {name: array(3) for name in names}
     own = constants.get(function, ())
-    layer = Activation(name="y", inputs=("a",), shape=MAP, function=function, constants=own, scaled=scaled)
+    affine = (1.0, 0.0) if function in functions.BY_CHANNEL else (-1.7, 0.4)
+    layer = Activation(
+        name="y", inputs=("a",), shape=MAP, function=function, constants=own, affine=affine, scaled=scaled
+    )
     found = run_layer(layer, params, x)
-    expected = functions.apply(function, x, own, functions.along_channels(params, 2))
+    expected = functions.apply(function, x, own, functions.along_channels(params, 2), affine)
     np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
 
 

@@ -75,8 +75,9 @@ def test_a_function_that_moves_nothing_is_a_clip():
     assert operators(graph, quantization) == {"QuantizeLinear", "Clip", "Identity"}
 
 
+@pytest.mark.parametrize("affine", [(1.0, 0.0), (-0.6, 0.37), (2.0, 0.0), (1.0, -0.25)])
 @pytest.mark.parametrize("function", ["hard_swish", "hard_sigmoid"])
-def test_powers_of_two_by_channel_keep_the_float_form(function):
+def test_powers_of_two_by_channel_keep_the_float_form(function, affine):
     """Nine channels, four of them alike: six tables, all 256 integers each."""
     x, y = TensorQuant(np.float32(0.0471), 100, 8), TensorQuant(np.float32(0.0213), 10, 8)
     layer = Activation(
@@ -85,6 +86,7 @@ def test_powers_of_two_by_channel_keep_the_float_form(function):
         shape=(9, 16, 16),
         function=function,
         constants=FUNCTIONS[function],
+        affine=affine,
         scaled=True,
     )
     graph = Graph("g", (Input(name="x", inputs=(), shape=layer.shape), layer), ("y",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -97,3 +98,16 @@ def test_what_is_no_output_is_refused() -> None:
     graph, _ = heads()
     with pytest.raises(UserError, match="conv1 is no output of heads; those are conv2, conv3"):
         change_output_activation(graph, function="sigmoid", layer="conv1")
+
+
+def test_a_function_with_constants_behind_it_is_part_of_the_network() -> None:
+    graph, params = heads()
+    name = graph.outputs[0]
+    squashed = change_output_activation(graph, function="sigmoid", layer=name)
+    (output,) = set(squashed.outputs) - set(graph.outputs)
+    scaled = squashed.replace({output: dataclasses.replace(squashed[output], affine=(2.0, -0.5))})
+    before, after = (
+        run(one, params)[0] for one in (graph, change_output_activation(scaled, function="sigmoid"))
+    )
+    expected = FUNCTIONS["sigmoid"](2 * FUNCTIONS["sigmoid"](before) - 0.5)
+    assert after == pytest.approx(expected, abs=1e-5)

@@ -187,4 +187,44 @@ def test_a_relu_within_a_relu6_becomes_one_bound(proven) -> None:
 
 def test_an_unknown_function_keeps_its_layers(proven) -> None:
     nodes = [op("Sigmoid", "x", "s"), op("Mul", "s k", "m"), op("Mul", "m x")]
-    assert kinds(proven(nodes, X, {"k": np.float32(1.7)[None]})) == ["activation", "conv", "mul"]
+    result = proven(nodes, X, {"k": np.float32(1.7)[None]})
+    assert kinds(result) == ["activation", "mul"]
+    assert result.graph["activation1"].affine == (pytest.approx(1.7), 0.0)
+
+
+def test_constants_behind_a_function_go_into_its_table(proven) -> None:
+    """As behind every hard swish of PP-LCNetV3: a padded convolution could not take up the offset."""
+    nodes = [
+        op("HardSwish", "x", "s"),
+        op("Mul", "s k", "t"),
+        op("Add", "t c", "u"),
+        op("Conv", "u w", pads=[1, 1, 1, 1]),
+    ]
+    constants = {"k": np.float32(-1.5), "c": np.float32(0.25), "w": weights(2, 3, 3, 3)}
+    result = proven(nodes, X, constants)
+    assert kinds(result) == ["activation", "conv"]
+    assert result.graph["activation1"].affine == (-1.5, 0.25)
+    assert result.graph["activation1"].origin == tuple(node.name for node in nodes[:3])
+
+
+@pytest.mark.parametrize("reason", ["read elsewhere", "by channel", "homogeneous", "a pole"])
+def test_constants_behind_a_function_stay_a_layer(proven, reason) -> None:
+    function, factor = op("Sigmoid", "x", "s"), np.float32(1.5)
+    if reason == "homogeneous":
+        function = op("LeakyRelu", "x", "s")
+    elif reason == "a pole":
+        function = op("Reciprocal", "p", "s")
+    elif reason == "by channel":
+        factor = weights(3, 1, 1)
+    nodes = [
+        function,
+        op("Mul", "s k", "t"),
+        op("Add", "t c", "u"),
+        op("Conv", "u w", "v", pads=[1, 1, 1, 1]),
+    ]
+    if reason == "a pole":
+        nodes = [op("Exp", "x", "e"), op("Add", "e one", "p"), *nodes]
+    outputs = ["v", "s"] if reason == "read elsewhere" else ["v"]
+    constants = {"k": factor, "c": np.float32(0.25), "one": np.float32(1), "w": weights(2, 3, 3, 3)}
+    result = proven(nodes, X, constants, outputs=outputs)
+    assert kinds(result)[-2:] == ["conv", "conv"]

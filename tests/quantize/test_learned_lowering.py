@@ -132,7 +132,8 @@ def test_requantization_passes_the_gradient_of_its_clip() -> None:
 def test_the_slopes_of_tables_are_those_of_the_function(function: str, scaled: bool) -> None:
     """f(s_x h) / s_y, moved a little in h, s_x and s_y, wherever it is neither clipped nor bent."""
     scaled = scaled and function in FUNCTIONS
-    layer = Activation(name="y", inputs=("x",), shape=(2, 3), function=function, scaled=scaled)
+    affine = (-0.8, 0.3) if scaled else (1.0, 0.0)
+    layer = Activation(name="y", inputs=("x",), shape=(2, 3), function=function, affine=affine, scaled=scaled)
     x, y = TensorQuant(np.float32(0.03), 100, 8), TensorQuant(np.float32(0.05), 60, 8)
     own = {"slope": [0.1, -0.3], "factor": [0.8, -1.5], "offset": [0.2, -0.1], "gain": [1.3, 0.7]}
     names = SCALING if scaled else ARRAYS.get(function, ())
@@ -148,7 +149,7 @@ def test_the_slopes_of_tables_are_those_of_the_function(function: str, scaled: b
 
     def value(steps: np.ndarray, scale_x: float, scale_y: float) -> np.ndarray:
         with np.errstate(divide="ignore", over="ignore"):
-            real = apply(function, scale_x * steps, (), arrays) / scale_y
+            real = apply(function, scale_x * steps, (), arrays, affine) / scale_y
         return np.clip(real, -y.zero_point, y.q_max - y.zero_point)
 
     at, sx, sy, e = h.detach().numpy(), float(x.scale), float(y.scale), 1e-6

@@ -339,7 +339,7 @@ def _table(layer: Activation, params: Params, quantization: Quantization) -> Tab
     real = float(x.scale) * (np.arange(1 << x.bits, dtype=np.float64)[None, :] - x.zero_point)
     arrays = along_channels(params.get(layer.name, {}), 1)
     with np.errstate(over="ignore"):  # infinity saturates like any large value
-        value = apply(layer.function, real, layer.constants, arrays)
+        value = apply(layer.function, real, layer.constants, arrays, layer.affine)
         table = np.clip(np.rint(value / float(y.scale)) + y.zero_point, 0, y.q_max)
     rows, choice = _each_once(table.astype(np.uint16))
     scaling = (params[layer.name]["factor"], params[layer.name]["gain"]) if layer.scaled else None

@@ -269,11 +269,18 @@ def _activation(writer: OnnxWriter, layer: Layer, params: Arrays, shapes: Sequen
     elif layer.scaled:
         x = writer.node("Mul", [x, arrays["factor"]], f"{layer.name}/scaled")
         made = f"{layer.name}/function"
-        _function(writer, layer, x, made)
-        writer.name_output(made)
+        _function_and_affine(writer, layer, x, made)
         writer.node("Mul", [made, arrays["gain"]], layer.name)
     else:
-        _function(writer, layer, x, layer.name)
+        _function_and_affine(writer, layer, x, layer.name)
+
+
+def _function_and_affine(writer: OnnxWriter, layer: Activation, x: str, name: str) -> None:
+    made = f"{name}/bare"
+    _function(writer, layer, x, made)
+    writer.name_output(made)
+    writer.affine(made, *layer.affine, f"{name}/affine")
+    writer.name_output(name)
 
 
 def _function(writer: OnnxWriter, layer: Activation, x: str, name: str) -> None:
@@ -296,10 +303,7 @@ def _function(writer: OnnxWriter, layer: Activation, x: str, name: str) -> None:
 def _power(
     writer: OnnxWriter, x: str, name: str, exponent: float = 1.0, offset: float = 0.0, factor: float = 1.0
 ) -> None:
-    if factor != 1.0:
-        x = writer.node("Mul", [x, writer.constant(np.float32(factor), f"{name}/factor")], f"{name}/scaled")
-    if offset:
-        x = writer.node("Add", [x, writer.constant(np.float32(offset), f"{name}/offset")], f"{name}/raised")
+    x = writer.affine(x, factor, offset, f"{name}/base")
     if not float(exponent).is_integer():
         x = writer.node("Relu", [x], f"{name}/positive")
     writer.node("Pow", [x, writer.constant(np.float32(exponent), f"{name}/exponent")], name)

@@ -54,6 +54,7 @@ def _float_form(t: Tensors, layer: Activation, c: TableConstants, x: TensorQuant
         real = w.node("HardSigmoid", [v], f"{name}_gate", alpha=alpha, beta=beta)
         if layer.function == "hard_swish":
             real = w.node("Mul", [v, real], f"{name}_y")
+    real = w.affine(real, *layer.affine, f"{name}_affine")
     if gain is not None:
         real = w.node("Mul", [real, w.constant(gain, f"{name}_gain")], f"{name}_rescaled")
     out = w.node("QuantizeLinear", [real, scale_y, t.u8(y.zero_point)], f"{name}_q")
@@ -68,8 +69,17 @@ def float_form_is_exact(layer: Activation, x: TensorQuant, y: TensorQuant, c: Ta
         np.array_equal(
             np.clip(np.rint(real * gain / np.float32(y.scale)) + y.zero_point, 0, y.q_max), c.by_channel()
         )
-        for real in _BOUNDS[layer.function](layer, v * factor)
+        for bare in _BOUNDS[layer.function](layer, v * factor)
+        for real in _affine(layer, bare)
     )
+
+
+def _affine(layer: Activation, bare: Array) -> tuple[Array, ...]:
+    """What the layer's affine makes of the function's values: with and without a fused multiply-add."""
+    factor, offset = (np.float32(number) for number in layer.affine)
+    if not offset:
+        return (bare * factor,)
+    return bare * factor + offset, (bare.astype(np.float64) * factor + offset).astype(np.float32)
 
 
 def _slope(layer: Activation) -> tuple[float, float]:

@@ -62,6 +62,14 @@ class OnnxWriter:
         self._nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
         return output
 
+    def affine(self, x: str, factor: float, offset: float, name: str) -> str:
+        """`factor x + offset` in float32, without what changes nothing."""
+        if factor != 1:
+            x = self.node("Mul", [x, self.constant(np.float32(factor), f"{name}_factor")], f"{name}_product")
+        if offset != 0:
+            x = self.node("Add", [x, self.constant(np.float32(offset), f"{name}_offset")], f"{name}_sum")
+        return x
+
     def pixels(self, images: str, pixels: Pixels) -> str:
         """The pixels behind normalized images, not yet rounded."""
         mean, std = (

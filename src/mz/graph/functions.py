@@ -102,6 +102,9 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
 
 BY_CHANNEL: dict[str, Callable[..., Array]] = {"prelu": prelu}
 
+HOMOGENEOUS = ("leaky_relu", "prelu", "relu", "abs")
+"""Those with f(c x) = c f(x) for every c > 0."""
+
 ARRAYS: dict[str, tuple[str, ...]] = {"prelu": ("slope",)}
 """What those take beside x, by the names that `Params` holds them under."""
 
@@ -120,14 +123,18 @@ def apply(
     x: Array,
     constants: tuple[float, ...] = (),
     arrays: Mapping[str, Array] | None = None,
+    affine: tuple[float, float] = (1.0, 0.0),
 ) -> Array:
-    """`function` over `x` in float64. arrays: where it differs by channel, broadcasting to x (`along_channels`).
+    """`function` over `x` in float64, then `affine`: a factor and an offset. arrays: where it differs by channel,
+    broadcasting to x (`along_channels`).
 
     Raises KeyError for a function that is in neither table.
     """
     x = np.asarray(x, np.float64)
     if function in BY_CHANNEL:
         return np.asarray(BY_CHANNEL[function](x, **(arrays or {})), np.float64)
+    factor, offset = affine
     if not arrays:
-        return np.asarray(FUNCTIONS[function](x, *constants), np.float64)
-    return np.asarray(arrays["gain"] * FUNCTIONS[function](arrays["factor"] * x, *constants), np.float64)
+        return np.asarray(factor * FUNCTIONS[function](x, *constants) + offset, np.float64)
+    made = factor * FUNCTIONS[function](arrays["factor"] * x, *constants) + offset
+    return np.asarray(arrays["gain"] * made, np.float64)

@@ -15,6 +15,8 @@ Pads = tuple[int, int, int, int]
 """Rows above, columns left, rows below, columns right (top, left, bottom, right)."""
 
 UNBOUNDED = (-math.inf, math.inf)
+IDLE = (1.0, 0.0)
+"""A factor and an offset that change nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +113,8 @@ class Activation(Layer):
     """An element-wise function, in integers a table.
 
     function: a name of `mz.graph.functions`; constants: its parameters in that function's order.
-    scaled: a pass scaled the channels on either side, so that the layer is `gain f(factor x)`.
+    affine: a factor and an offset behind the function, which its table takes up.
+    scaled: a pass scaled the channels on either side, so that the layer is `gain f(factor x)`, the affine in f.
     Params where it differs from channel to channel: `slope` [C] float32 for `prelu`; `factor` and `gain` [C]
     where the layer is scaled.
     """
@@ -121,6 +124,7 @@ class Activation(Layer):
 
     function: str
     constants: tuple[float, ...] = ()
+    affine: tuple[float, float] = IDLE
     scaled: bool = False
 
     @property

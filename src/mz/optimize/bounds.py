@@ -110,9 +110,8 @@ def _activation(layer: Activation, params: Params, x: Interval) -> Interval:
     x = compact(x[0]), compact(x[1])
     function, arrays = layer.function, along_channels(params.get(layer.name, {}), x[0].ndim - 1)
     with np.errstate(invalid="ignore", over="ignore"):
-        ends = [apply(function, end, layer.constants, arrays) for end in x]
-        if function in _BENT_AT_ZERO:
-            ends.append(apply(function, np.clip(0.0, *x), layer.constants, arrays))
+        bends = [np.clip(0.0, *x)] if function in _BENT_AT_ZERO else []
+        ends = [apply(function, end, layer.constants, arrays, layer.affine) for end in (*x, *bends)]
         least, most = np.min(ends, axis=0), np.max(ends, axis=0)
     known = x[0] == x[1]
     if function in (*_RISING, *_BENT_AT_ZERO):

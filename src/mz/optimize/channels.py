@@ -36,12 +36,9 @@ from mz.graph import (
     Transpose,
     Weighted,
 )
-from mz.graph.functions import BY_CHANNEL
+from mz.graph.functions import BY_CHANNEL, HOMOGENEOUS
 
 Purpose = Literal["scale", "removal"]
-
-HOMOGENEOUS = ("leaky_relu", "prelu", "relu", "abs")
-"""Activation functions with f(c x) = c f(x) for every c > 0."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from mz.graph import Activation, Graph, Params, Weighted
-from mz.graph.functions import BY_CHANNEL
-from mz.optimize.channels import HOMOGENEOUS, Channels, channel_classes
+from mz.graph.functions import BY_CHANNEL, HOMOGENEOUS
+from mz.optimize.channels import Channels, channel_classes
 from mz.optimize.peaks import Peaks
 from mz.optimize.rescaling import by_channel, is_bounded, rescale
 from mz.quantize.groups import scale_groups

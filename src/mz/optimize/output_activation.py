@@ -7,7 +7,7 @@ import dataclasses
 from mz.errors import UserError
 from mz.graph import Activation, Elementwise, Graph, Layer, Softmax, Weighted
 from mz.graph.functions import BY_CHANNEL
-from mz.graph.layers import UNBOUNDED
+from mz.graph.layers import IDLE, UNBOUNDED
 
 _RELU = (0.0, float("inf"))
 _CONSTANTS = {"leaky_relu": (0.01,), "hard_sigmoid": (1 / 6, 0.5), "relu": _RELU}
@@ -59,7 +59,7 @@ def _outputs(graph: Graph, layer: str | None) -> tuple[str, ...]:
 def _has(made: Layer, function: str) -> bool:
     if isinstance(made, Activation):
         return made.function == ("clip" if function == "relu" else function) and (
-            made.constants == _CONSTANTS.get(function, ())
+            made.constants == _CONSTANTS.get(function, ()) and made.affine == IDLE
         )
     if isinstance(made, Softmax):
         return function == "softmax"
@@ -76,7 +76,7 @@ def _without(graph: Graph, output: str) -> tuple[Graph, str]:
                 f"{', '.join(reader.name for reader in readers)} reads it too"
             )
         return graph.replace({output: dataclasses.replace(made, clip=UNBOUNDED)}), output
-    if not isinstance(made, Activation | Softmax):
+    if not isinstance(made, Activation | Softmax) or getattr(made, "affine", IDLE) != IDLE:
         return graph, output
     if isinstance(made, Activation) and made.function in BY_CHANNEL:
         raise UserError(f"change_output_activation: {output} is a PReLU, whose slopes were learnt")

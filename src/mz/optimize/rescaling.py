@@ -14,7 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from mz.graph import Activation, Conv, Deconv, Dense, Graph, Layer, Params, Weighted
-from mz.optimize.channels import HOMOGENEOUS, Channels
+from mz.graph.functions import HOMOGENEOUS
+from mz.optimize.channels import Channels
 
 
 def rescale(graph: Graph, params: Params, channels: Channels, factors: np.ndarray) -> tuple[Graph, Params]:

@@ -7,11 +7,27 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from mz.graph import Conv, Deconv, Dense, HostOp, Layer, MatMul, Reshape, Slice, Transpose, Weighted
+from mz.graph import (
+    Activation,
+    Conv,
+    Deconv,
+    Dense,
+    HostOp,
+    Layer,
+    MatMul,
+    Reshape,
+    Slice,
+    Transpose,
+    Weighted,
+)
+from mz.graph.functions import BY_CHANNEL, HOMOGENEOUS
 from mz.graph.layers import UNBOUNDED
 from mz.parser.draft import Affine, Draft, per_channel
 
 Arrays = Mapping[str, np.ndarray]
+
+_AS_THEY_ARE = (*HOMOGENEOUS, *BY_CHANNEL, "clip")
+"""Functions that take up no affine: others would lose what their form is worth, a clip that it joins its maker."""
 
 
 def merge_affines(draft: Draft) -> None:
@@ -118,6 +134,35 @@ def _products(draft: Draft, layer: Affine, *, idle: bool) -> list[str]:
             else:
                 return []
     return found
+
+
+def fold_into_functions(draft: Draft) -> None:
+    """A number that multiplies what an activation function makes, and one that is added, become part of its table.
+
+    Nothing else may read the function. Homogeneous ones stay as they are, so that equalization can scale channels
+    through them, and so does one with a pole, whose largest value is bounded by what it reads.
+    """
+    for layer in list(draft.layers.values()):
+        if not isinstance(layer, Affine):
+            continue
+        before = draft.layers[layer.inputs[0]]
+        if (
+            not isinstance(before, Activation)
+            or before.host
+            or not draft.sole_reader(before.name, layer.name)
+        ):
+            continue
+        constants = draft.params[layer.name]
+        if (
+            before.function in _AS_THEY_ARE
+            or before.divides
+            or any(np.ptp(array) for array in constants.values())
+        ):
+            continue
+        factor, offset = (float(constants[name].flat[0]) for name in ("factor", "offset"))
+        draft.update(before.name, affine=(factor * before.affine[0], factor * before.affine[1] + offset))
+        draft.note(before.name, f"{', '.join(layer.origin)} folded into its table")
+        draft.absorb(layer.name, before.name)
 
 
 def lower_affines(draft: Draft) -> None:

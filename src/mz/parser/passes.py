@@ -12,6 +12,7 @@ from mz.graph import Activation, AvgPool, Conv, Elementwise, Pad, Reshape, Slice
 from mz.graph.layers import UNBOUNDED
 from mz.parser.affines import (
     fold_affines,
+    fold_into_functions,
     fold_into_products,
     fold_into_readers,
     lower_affines,
@@ -100,6 +101,7 @@ PASSES: tuple[Callable[[Draft], None], ...] = (
     decode_boxes_on_host,
     leave_to_host,
     join_on_host,
+    fold_into_functions,
     lower_affines,
     fuse_clips,
     fold_pads,

@@ -179,7 +179,7 @@ def _table_slopes(
 
     def f(at: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            return apply(layer.function, scale_x * at, layer.constants, arrays)
+            return apply(layer.function, scale_x * at, layer.constants, arrays, layer.affine)
 
     step = 2.0**-10
     with np.errstate(over="ignore", invalid="ignore"):
