@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from mz.graph.layers import IDLE
+
 Array = np.ndarray
 _ERF = np.frompyfunc(math.erf, 1, 1)
 
@@ -123,7 +125,7 @@ def apply(
     x: Array,
     constants: tuple[float, ...] = (),
     arrays: Mapping[str, Array] | None = None,
-    affine: tuple[float, float] = (1.0, 0.0),
+    affine: tuple[float, float] = IDLE,
 ) -> Array:
     """`function` over `x` in float64, then `affine`: a factor and an offset. arrays: where it differs by channel,
     broadcasting to x (`along_channels`).
@@ -134,7 +136,5 @@ def apply(
     if function in BY_CHANNEL:
         return np.asarray(BY_CHANNEL[function](x, **(arrays or {})), np.float64)
     factor, offset = affine
-    if not arrays:
-        return np.asarray(factor * FUNCTIONS[function](x, *constants) + offset, np.float64)
-    made = factor * FUNCTIONS[function](arrays["factor"] * x, *constants) + offset
-    return np.asarray(arrays["gain"] * made, np.float64)
+    made = factor * FUNCTIONS[function](arrays["factor"] * x if arrays else x, *constants) + offset
+    return np.asarray(arrays["gain"] * made if arrays else made, np.float64)
