@@ -25,7 +25,7 @@ class Scripted:
         self.fold = len(Scripted.tried)
         Scripted.tried.append([])
 
-    def image_dbs(self, graph, params, statistics, recipe, refined=None, most=None) -> np.ndarray:
+    def image_dbs(self, graph, params, recipe, most=None) -> np.ndarray:
         Scripted.ranges.append(recipe.activation_range.method)
         gain = 0.0
         if params is not self.came:
@@ -45,6 +45,8 @@ def run(monkeypatch, asked: Equalization, gains, trial=Scripted, recipe=None, al
     builder.conv(builder.conv(builder.last, 6, 3), 4)
     graph, params = builder.finish()
     monkeypatch.setattr(contest, "Trial", trial)
+    monkeypatch.setattr(contest, "quantize", lambda graph, params, statistics, recipe: recipe)
+    monkeypatch.setattr(contest, "judged", lambda trial, network, *_: float(trial.image_dbs(*network).mean()))
     for name, value in {"gains": gains, "came": params, "tried": [], "ranges": []}.items():
         monkeypatch.setattr(Scripted, name, value)
     monkeypatch.setattr(contest, "ALIKE_OCTAVES", alike)
@@ -103,8 +105,8 @@ def test_of_methods_that_come_to_nearly_the_same_one_is_tried(monkeypatch) -> No
 
 def test_methods_are_tried_with_the_ranges_that_suit_the_network(monkeypatch) -> None:
     class Narrow(Scripted):
-        def image_dbs(self, graph, params, statistics, recipe, refined=None, most=None) -> np.ndarray:
-            found = super().image_dbs(graph, params, statistics, recipe, refined, most)
+        def image_dbs(self, graph, params, recipe, most=None) -> np.ndarray:
+            found = super().image_dbs(graph, params, recipe, most)
             return found + 5 * (recipe.activation_range.method == "l1_5")
 
     asked = Equalization("allowed", "one_step", None, None, "disabled")

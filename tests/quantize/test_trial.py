@@ -19,8 +19,8 @@ def test_each_image_has_its_own_and_an_outlier_decides_only_the_common_one() -> 
     statistics = collect(session, [x], 1)
     x[name][3] *= 50  # far beyond the ranges that the statistics give
     trial = Trial(graph, params, x)
-    by_image = trial.image_dbs(graph, params, statistics, Recipe())
     quantization = quantize(graph, params, statistics, Recipe())
+    by_image = trial.image_dbs(graph, params, quantization)
     integers, real = NumpySession(graph, params, quantization).run(x), session.run(x)
     expected = np.zeros((len(integers), 12))
     for place, (output, q) in enumerate(integers.items()):
@@ -31,7 +31,7 @@ def test_each_image_has_its_own_and_an_outlier_decides_only_the_common_one() -> 
         expected[place] = 10 * np.log10(power / noise)
     assert by_image == pytest.approx(expected.mean(axis=0), abs=1e-3)
     assert by_image.argmin() == 3
-    assert trial.output_db(graph, params, statistics, Recipe()) < by_image.mean() - 5
+    assert trial.output_db(graph, params, quantization) < by_image.mean() - 5
 
 
 def test_a_network_that_changed_nothing_is_at_the_ceiling() -> None:

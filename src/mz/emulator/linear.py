@@ -5,6 +5,8 @@ On integers in float32 or float64 they are exact as long as every partial sum st
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -29,12 +31,60 @@ def linear_sums(layer: Weighted, x: Array, kernel: Array) -> Array:
 
 
 def _deconv_sums(layer: Deconv, x: Array, kernel: Array) -> Array:
-    """A transposed convolution is a convolution of the input, spread out by zeros, with the flipped kernel."""
+    """A transposed convolution is a convolution of the input, spread out by zeros, with the flipped kernel; without
+    dilation one of the input itself for each phase of the output, with every so-many-th tap: no zero is multiplied.
+    """
+    if layer.dilations != (1, 1):
+        return _correlate(
+            spread_map(layer, x), _flipped(layer, kernel), (1, 1), layer.dilations, layer.groups
+        )
+    out = np.zeros((len(x), *layer.shape), x.dtype)
+    for phase in np.ndindex(layer.strides):
+        taps = kernel[:, :, phase[0] :: layer.strides[0], phase[1] :: layer.strides[1]]
+        if taps.size:
+            rows, columns = (_phase(layer, axis, phase[axis], taps.shape[2 + axis]) for axis in (0, 1))
+            if rows.made and columns.made:
+                seen = _between(_between(x, 2, rows), 3, columns)
+                sums = _correlate(seen, _flipped(layer, taps), (1, 1), (1, 1), layer.groups)
+                out[:, :, rows.first :: layer.strides[0], columns.first :: layer.strides[1]] = sums
+    return out
+
+
+class _Phase(NamedTuple):
+    """Along one axis, every so-many-th output from `first` on, `made` in all, and what they read of the input: from
+    `start` (which may lie before it) to before `stop`.
+    """
+
+    first: int
+    made: int
+    start: int
+    stop: int
+
+
+def _phase(layer: Deconv, axis: int, phase: int, taps: int) -> _Phase:
+    stride, before = layer.strides[axis], layer.pads[axis]
+    first = (phase - before) % stride
+    made = len(range(first, layer.shape[1 + axis], stride))
+    reads = (first + before) // stride
+    return _Phase(first, made, reads - taps + 1, reads + made)
+
+
+def _between(x: Array, axis: int, part: _Phase) -> Array:
+    """`x` from start to before stop along an axis, with zeros where it ends."""
+    size = x.shape[axis]
+    inside = [slice(None)] * x.ndim
+    inside[axis] = slice(max(part.start, 0), min(part.stop, size))
+    around = [(0, 0)] * x.ndim
+    around[axis] = max(-part.start, 0), max(part.stop - size, 0)
+    return np.pad(x[tuple(inside)], around)
+
+
+def _flipped(layer: Deconv, kernel: Array) -> Array:
+    """The kernel [I, O/groups, kh, kw] of a transposed convolution as that of a convolution [O, I/groups, kh, kw]."""
     in_channels, group_out, kh, kw = kernel.shape
     flipped = kernel.reshape(layer.groups, in_channels // layer.groups, group_out, kh, kw)[..., ::-1, ::-1]
     flipped = flipped.transpose(0, 2, 1, 3, 4)
-    flipped = flipped.reshape(layer.groups * group_out, in_channels // layer.groups, kh, kw)
-    return _correlate(spread_map(layer, x), flipped, (1, 1), layer.dilations, layer.groups)
+    return flipped.reshape(layer.groups * group_out, in_channels // layer.groups, kh, kw)
 
 
 def spread_map(layer: Deconv, x: Array, zero: int = 0) -> Array:

@@ -12,10 +12,10 @@ import numpy as np
 
 from mz.engines.memory import give_back
 from mz.flow.calibration import halves, some, statistics_of
-from mz.flow.trials import AS_ROUNDED, Calibrated, judged
+from mz.flow.trials import AS_ROUNDED, Quantized, judged
 from mz.graph import Graph, Params
 from mz.optimize import METHODS, EqualizationReport, PeakGatherer, Peaks
-from mz.quantize import ActivationRange, Recipe, Refinements, Trial
+from mz.quantize import ActivationRange, Recipe, Refinements, Trial, quantize
 from mz.quantize.range_choice import MARGIN_DB as RANGES_MARGIN_DB
 
 IMAGES = 128
@@ -65,19 +65,24 @@ class Fold:
     ) -> None:
         gatherer = PeakGatherer(graph)
         self.seen = seen
-        self.network: Calibrated = graph, params, statistics_of(graph, params, [seen], [gatherer])
+        self.network = graph, params
+        self.statistics = statistics_of(graph, params, [seen], [gatherer])
         self.peaks = gatherer.peaks
         self.trial = Trial(graph, params, some(unseen, JUDGED_IMAGES))
 
-    def changed(self, change: Change) -> Calibrated:
+    def as_it_came(self, recipe: Recipe) -> Quantized:
+        return *self.network, quantize(*self.network, self.statistics, recipe)
+
+    def changed(self, change: Change, recipe: Recipe) -> Quantized:
         made = change(self.peaks)
-        return made.graph, made.params, statistics_of(made.graph, made.params, [self.seen])
+        network = made.graph, made.params
+        return *network, quantize(*network, statistics_of(*network, [self.seen]), recipe)
 
-    def roughly(self, network: Calibrated, recipe: Recipe) -> float:
+    def roughly(self, network: Quantized) -> float:
         """Mean SNR of a few of the other half's images in dB, nothing refined: what is far off stands out on any."""
-        return float(self.trial.image_dbs(*network, recipe, most=ROUGHLY_JUDGED).mean())
+        return float(self.trial.image_dbs(*network, most=ROUGHLY_JUDGED).mean())
 
-    def judge(self, network: Calibrated, recipe: Recipe, refinements: Refinements) -> float:
+    def judge(self, network: Quantized, recipe: Recipe, refinements: Refinements) -> float:
         """Mean SNR of the other half's images in dB, after these refinements on some of this half."""
         images = some(self.seen, ROUNDED_IMAGES if refinements.rounding else CORRECTED_IMAGES)
         return judged(self.trial, network, recipe, images, refinements)
@@ -137,9 +142,9 @@ class Contest:
         """An optional method that is hopeless before any refinement, or loses on one half, is tried no further."""
         decibels: list[float] = []
         for number, fold in enumerate(self.folds):
-            network = fold.changed(change)
+            network = fold.changed(change, self.recipe)
             if self.optional and self.refinements != AS_ROUNDED and not decibels:
-                self.found[name] = fold.roughly(network, self.recipe)
+                self.found[name] = fold.roughly(network)
                 if self.found[name] < self._rough - HOPELESS_DB:
                     return
             decibels.append(fold.judge(network, self.recipe, self.refinements))
@@ -154,18 +159,19 @@ class Contest:
 
     @cached_property
     def _without(self) -> list[float]:
-        return [fold.judge(fold.network, self.recipe, self.refinements) for fold in self.folds]
+        recipe = self.recipe
+        return [fold.judge(fold.as_it_came(recipe), recipe, self.refinements) for fold in self.folds]
 
 
 def _with_ranges(recipe: Recipe, fold: Fold) -> tuple[Recipe, float]:
     """The recipe, with narrow ranges where it leaves the choice open and the network as it came is better off with
     them, and what the fold measures: under ranges that lose 5 dB no method shows what it brings.
     """
-    wide = fold.roughly(fold.network, recipe)
+    wide = fold.roughly(fold.as_it_came(recipe))
     if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
         return recipe, wide
     narrow = dataclasses.replace(recipe, activation_range=ActivationRange("l1_5"))
-    found = fold.roughly(fold.network, narrow)
+    found = fold.roughly(fold.as_it_came(narrow))
     return (narrow, found) if found > wide + RANGES_MARGIN_DB else (recipe, wide)
 
 

@@ -21,6 +21,7 @@ from mz.quantize import (
     best_method,
     contenders,
     output_noise_by_method,
+    quantize,
     refined_best,
 )
 
@@ -62,13 +63,12 @@ def with_range_method(
     most = max(JUDGED_IMAGES, judged_on)
     seen, unseen = halves(sample(2 * max(IMAGES, most)), IMAGES, most)
     statistics = statistics_of(graph, params, [seen])
-    calibrated = graph, params, statistics
     if refinements == AS_ROUNDED:
         trial = Trial(graph, params, some(unseen, JUDGED_IMAGES))
-        rounded = output_noise_by_method(trial, *calibrated, recipe)
+        rounded = output_noise_by_method(trial, graph, params, statistics, recipe)
         return _with(recipe, best_method(rounded)), RangeTrials(rounded)
     trial = Trial(graph, params, some(unseen, FEWEST_REFINED))
-    rounded = output_noise_by_method(trial, *calibrated, recipe, REFINED_CANDIDATES)
+    rounded = output_noise_by_method(trial, graph, params, statistics, recipe, REFINED_CANDIDATES)
     alike = contenders(rounded, recipe.precision.activation_bits)
     if len(alike) == 1:
         return _with(recipe, alike[0]), RangeTrials(rounded)
@@ -78,7 +78,9 @@ def with_range_method(
     with progress("ranges", len(alike), "trials") as advance:
         for method in alike:
             give_back()
-            refined[method] = judged(trial, calibrated, _with(recipe, method), seen, refinements)
+            tried = _with(recipe, method)
+            network = graph, params, quantize(graph, params, statistics, tried)
+            refined[method] = judged(trial, network, tried, seen, refinements)
             advance(1)
     return _with(recipe, refined_best(refined)), RangeTrials(rounded, refined)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from mz.emulator import layer_constants
 from mz.emulator.numerics import quantize as quantize_input
 from mz.emulator.numerics import weight_max
 from mz.engines.one_layer import LayerRun, layer_run
-from mz.graph import Deconv, Graph, Input, Params, Quantization, Shape, Weighted, WeightQuant
+from mz.graph import Deconv, Graph, Input, Params, Quantization, Shape, TensorQuant, Weighted, WeightQuant
 from mz.quantize.bias_correction import corrected_bias
 from mz.quantize.compensation import compensated
 from mz.quantize.covariance import WIDEST_MOMENTS, at_places, centred, patches, patches_at
@@ -100,9 +100,7 @@ def refine(
             if layer.host:
                 continue
             if isinstance(layer, Input):
-                t = refined.tensors[layer.name]
-                q = quantize_input(images[layer.name], t.scale, t.zero_point, t.bits)
-                live[layer.name] = q.astype(t.carrier)
+                live[layer.name] = _input_integers(images[layer.name], refined.tensors[layer.name])
                 continue
             if isinstance(layer, Weighted):
                 own = params[layer.name]
@@ -165,7 +163,8 @@ def _corrected_bias(
     """The layer's bias in integers with which its mean output is the float network's. own: its float parameters."""
     (source,) = layer.inputs
     x, tensor = live[source], quantization.tensors[source]
-    integer_mean = x.sum(axis=0, dtype=np.int64) / len(x) - tensor.zero_point
+    integer_mean = x.sum(axis=0, dtype=np.uint32) / len(x)
+    integer_mean -= tensor.zero_point
     weight = quantization.weights[layer.name]
     return corrected_bias(layer, own["kernel"], own["bias"], means[source], weight, tensor, integer_mean)
 
@@ -222,6 +221,13 @@ def _rounded(
         q = round_second_order(grouped, own, inputs.factorize(), weight_max(weight.bits))
     q_kernel = from_channels(layer, q.reshape(rows.shape), kernel.shape).astype(weight.kernel.dtype)
     return dataclasses.replace(integers(layer, kernel, bias, x, scale, weight.bits), kernel=q_kernel)
+
+
+def _input_integers(images: np.ndarray, t: TensorQuant) -> np.ndarray:
+    def run(inputs: Sequence[np.ndarray]) -> np.ndarray:
+        return quantize_input(inputs[0], t.scale, t.zero_point, t.bits)
+
+    return _in_pieces(run, [images], images.shape[1:], t.carrier)
 
 
 def _in_pieces(run: LayerRun, inputs: list[np.ndarray], shape: Shape, carrier: type) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How good a recipe is, found by trying it: the integer engine's outputs against the float network's."""
+"""How good a quantization is, found by trying it: the integer engine's outputs against the float network's."""
 
 from __future__ import annotations
 
@@ -9,20 +9,13 @@ import numpy as np
 from mz.engines.float_ort import FloatSession
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.graph import Graph, Params, Quantization
-from mz.quantize.quantizer import quantize
-from mz.quantize.recipe import Recipe
-from mz.quantize.statistics import Statistics, in_chunks, layer_bytes
+from mz.quantize.statistics import in_chunks, layer_bytes
 
 Adapt = Callable[[np.ndarray], np.ndarray]
-Refined = Callable[[Quantization], Quantization]
 Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 _IMAGES_A_PART, _LAYERS_AT_ONCE = 4, 3
 """A part has so many images, whatever the number of threads, as long as so many layers' tensors have room in memory."""
-
-
-def as_it_is(quantization: Quantization) -> Quantization:
-    return quantization
 
 
 class Trial:
@@ -40,28 +33,23 @@ class Trial:
         self.expected = [
             [found[name] for name in outputs] for found in (session.run(part) for part in self.parts)
         ]
+        self.power = [_power(tensors) for tensors in self.expected]
 
-    def output_db(self, graph: Graph, params: Params, statistics: Statistics, recipe: Recipe) -> float:
-        """Mean over the outputs of their signal-to-noise ratio in dB, weights rounded to nearest; more is better.
+    def output_db(self, graph: Graph, params: Params, quantization: Quantization) -> float:
+        """Mean over the outputs of the integer network's signal-to-noise ratio in dB; more is better.
 
         graph: with the same outputs in the same order as the trial's, under whatever names.
         """
-        return self._db(graph, self._integers(graph, params, statistics, recipe))
+        return self._db(graph, self._integers(graph, params, quantization))
 
     def image_dbs(
-        self,
-        graph: Graph,
-        params: Params,
-        statistics: Statistics,
-        recipe: Recipe,
-        refined: Refined = as_it_is,
-        most: int | None = None,
+        self, graph: Graph, params: Params, quantization: Quantization, most: int | None = None
     ) -> np.ndarray:
         """Likewise of every image by itself, float64 [N], so that one that the ranges clip does not decide for all.
 
-        refined: what becomes of the integers before they are tried. most: stops once it has so many images.
+        most: stops once it has so many images.
         """
-        run = self._integers(graph, params, statistics, recipe, refined)
+        run = self._integers(graph, params, quantization)
         found: list[np.ndarray] = []
         for power, noise in self._powers(graph, run):
             found.append(_decibels(power, noise).mean(axis=0))
@@ -74,15 +62,7 @@ class Trial:
         session = FloatSession(graph, params, taps=graph.accelerator_outputs())
         return self._db(graph, lambda part: session.run({name: adapt(x) for name, x in part.items()}))
 
-    def _integers(
-        self,
-        graph: Graph,
-        params: Params,
-        statistics: Statistics,
-        recipe: Recipe,
-        refined: Refined = as_it_is,
-    ) -> Run:
-        quantization = refined(quantize(graph, params, statistics, recipe))
+    def _integers(self, graph: Graph, params: Params, quantization: Quantization) -> Run:
         engine = IntegerOrtSession(graph, params, quantization, exact=False)
         tensors = quantization.tensors
 
@@ -98,16 +78,14 @@ class Trial:
     def _powers(self, graph: Graph, run: Run) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """For every part of the images, the power of the signal and of the noise, each float64 [outputs, N]."""
         outputs = graph.accelerator_outputs()
-        for part, expected in zip(self.parts, self.expected, strict=True):
+        for part, expected, power in zip(self.parts, self.expected, self.power, strict=True):
             found = run(part)
-            power, noise = (
-                np.array([np.square(x, dtype=np.float64).reshape(len(x), -1).sum(axis=1) for x in tensors])
-                for tensors in (
-                    expected,
-                    [found[name] - real for name, real in zip(outputs, expected, strict=True)],
-                )
-            )
-            yield power, noise
+            yield power, _power([found[name] - real for name, real in zip(outputs, expected, strict=True)])
+
+
+def _power(tensors: Sequence[np.ndarray]) -> np.ndarray:
+    """Sum of squares of each image: [N, ...] each -> float64 [tensors, N]."""
+    return np.array([np.square(x, dtype=np.float64).reshape(len(x), -1).sum(axis=1) for x in tensors])
 
 
 def _decibels(power: np.ndarray, noise: np.ndarray) -> np.ndarray:
