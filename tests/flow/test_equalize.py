@@ -45,7 +45,7 @@ def run(monkeypatch, asked: Equalization, gains, trial=Scripted, recipe=None, al
     builder.conv(builder.conv(builder.last, 6, 3), 4)
     graph, params = builder.finish()
     monkeypatch.setattr(contest, "Trial", trial)
-    monkeypatch.setattr(contest, "quantize", lambda graph, params, statistics, recipe: recipe)
+    monkeypatch.setattr(contest, "quantized", lambda network, recipe: (*network[:2], recipe))
     monkeypatch.setattr(contest, "judged", lambda trial, network, *_: float(trial.image_dbs(*network).mean()))
     for name, value in {"gains": gains, "came": params, "tried": [], "ranges": []}.items():
         monkeypatch.setattr(Scripted, name, value)
@@ -103,16 +103,20 @@ def test_of_methods_that_come_to_nearly_the_same_one_is_tried(monkeypatch) -> No
     assert report["output_db"] == {"none": 30.0, "one_step": 31.0, "two_step": 31.0, "dfq": 31.0}
 
 
-def test_methods_are_tried_with_the_ranges_that_suit_the_network(monkeypatch) -> None:
-    class Narrow(Scripted):
+@pytest.mark.parametrize("came", ["auto", "l1_5"])
+@pytest.mark.parametrize("made", ["auto", "l1_5"])
+def test_each_network_is_judged_with_the_ranges_that_suit_it(monkeypatch, came, made) -> None:
+    class Suited(Scripted):
         def image_dbs(self, graph, params, recipe, most=None) -> np.ndarray:
-            found = super().image_dbs(graph, params, recipe, most)
-            return found + 5 * (recipe.activation_range.method == "l1_5")
+            suits = came if params is self.came else made
+            return super().image_dbs(graph, params, recipe, most) + 5 * (recipe.activation_range.method == suits)
 
     asked = Equalization("allowed", "one_step", None, None, "disabled")
-    for trial, rest in ((Scripted, {"auto"}), (Narrow, {"l1_5"})):
-        run(monkeypatch, asked, ((1.0,), (1.0,)), trial)
-        assert Scripted.ranges[:2] == ["auto", "l1_5"] and set(Scripted.ranges[2:]) == rest
+    report = run(monkeypatch, asked, ((1.0,), (1.0,)), Suited)[-1]
+    tried = ["auto", "l1_5"]
+    # As it came on one half; what one_step makes of it on that half, its judgement, those of both; the other half.
+    assert Scripted.ranges == [*tried, *tried, made, came, came, made]
+    assert report["output_db"] == {"none": 35.0, "one_step": 36.0}
 
 
 def test_a_network_without_a_channel_to_scale_is_left_without_complaint() -> None:

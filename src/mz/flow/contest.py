@@ -12,10 +12,10 @@ import numpy as np
 
 from mz.engines.memory import give_back
 from mz.flow.calibration import halves, some, statistics_of
-from mz.flow.trials import AS_ROUNDED, Quantized, judged
+from mz.flow.trials import AS_ROUNDED, Calibrated, Quantized, judged, quantized
 from mz.graph import Graph, Params
 from mz.optimize import METHODS, EqualizationReport, PeakGatherer, Peaks
-from mz.quantize import ActivationRange, Recipe, Refinements, Trial, quantize
+from mz.quantize import ActivationRange, Recipe, Refinements, Trial
 from mz.quantize.range_choice import MARGIN_DB as RANGES_MARGIN_DB
 
 IMAGES = 128
@@ -65,22 +65,27 @@ class Fold:
     ) -> None:
         gatherer = PeakGatherer(graph)
         self.seen = seen
-        self.network = graph, params
-        self.statistics = statistics_of(graph, params, [seen], [gatherer])
+        self.network: Calibrated = graph, params, statistics_of(graph, params, [seen], [gatherer])
         self.peaks = gatherer.peaks
         self.trial = Trial(graph, params, some(unseen, JUDGED_IMAGES))
 
-    def as_it_came(self, recipe: Recipe) -> Quantized:
-        return *self.network, quantize(*self.network, self.statistics, recipe)
-
-    def changed(self, change: Change, recipe: Recipe) -> Quantized:
+    def changed(self, change: Change) -> Calibrated:
         made = change(self.peaks)
-        network = made.graph, made.params
-        return *network, quantize(*network, statistics_of(*network, [self.seen]), recipe)
+        return made.graph, made.params, statistics_of(made.graph, made.params, [self.seen])
 
-    def roughly(self, network: Quantized) -> float:
-        """Mean SNR of a few of the other half's images in dB, nothing refined: what is far off stands out on any."""
-        return float(self.trial.image_dbs(*network, most=ROUGHLY_JUDGED).mean())
+    def suited(self, network: Calibrated, recipe: Recipe) -> tuple[Recipe, Quantized, float]:
+        """The recipe, with narrow ranges where it leaves the choice open and the network is better off with them; its
+        integers; and the mean SNR of a few of the other half's images in dB, nothing refined: what is far off stands
+        out on any.
+        """
+        wide = quantized(network, recipe)
+        found = recipe, wide, float(self.trial.image_dbs(*wide, most=ROUGHLY_JUDGED).mean())
+        if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
+            return found
+        recipe = dataclasses.replace(recipe, activation_range=ActivationRange("l1_5"))
+        narrow = quantized(network, recipe)
+        rough = float(self.trial.image_dbs(*narrow, most=ROUGHLY_JUDGED).mean())
+        return (recipe, narrow, rough) if rough > found[2] + RANGES_MARGIN_DB else found
 
     def judge(self, network: Quantized, recipe: Recipe, refinements: Refinements) -> float:
         """Mean SNR of the other half's images in dB, after these refinements on some of this half."""
@@ -109,8 +114,8 @@ class Contest:
         self.folds = [Fold(graph, params, *pair) for pair in ((seen, unseen), (unseen, seen))]
         give_back()
         self.peaks = self.folds[0].peaks.merged(self.folds[1].peaks)
-        self.recipe, self._rough = _with_ranges(recipe, self.folds[0])
-        self.refinements, self.optional = refinements, optional
+        self.recipe, self.refinements, self.optional = recipe, refinements, optional
+        self._suited, _, self._rough = self.folds[0].suited(self.folds[0].network, recipe)
         self.found = {"none": self._rough}
         self.made: dict[str, Changed] = {}
         self.better: list[str] = []
@@ -139,15 +144,21 @@ class Contest:
         return next((name for name in reversed(METHODS) if name in alike), alike[0])
 
     def _judge(self, name: str, change: Change) -> None:
-        """An optional method that is hopeless before any refinement, or loses on one half, is tried no further."""
-        decibels: list[float] = []
+        """Each network with the ranges that suit it, as the one that is kept will be: what one_step has evened out
+        clips others than the network as it came. An optional method that is hopeless before any refinement, or loses on
+        one half, is tried no further.
+        """
+        recipe, decibels = self.recipe, list[float]()
         for number, fold in enumerate(self.folds):
-            network = fold.changed(change, self.recipe)
-            if self.optional and self.refinements != AS_ROUNDED and not decibels:
-                self.found[name] = fold.roughly(network)
-                if self.found[name] < self._rough - HOPELESS_DB:
+            network = fold.changed(change)
+            if decibels:
+                tried = quantized(network, recipe)
+            else:
+                recipe, tried, self.found[name] = fold.suited(network, recipe)
+                refined = self.refinements != AS_ROUNDED
+                if self.optional and refined and self.found[name] < self._rough - HOPELESS_DB:
                     return
-            decibels.append(fold.judge(network, self.recipe, self.refinements))
+            decibels.append(fold.judge(tried, recipe, self.refinements))
             give_back()
             if self.optional and decibels[number] < self._without[number] - TOLERATED_DB:
                 break
@@ -159,20 +170,8 @@ class Contest:
 
     @cached_property
     def _without(self) -> list[float]:
-        recipe = self.recipe
-        return [fold.judge(fold.as_it_came(recipe), recipe, self.refinements) for fold in self.folds]
-
-
-def _with_ranges(recipe: Recipe, fold: Fold) -> tuple[Recipe, float]:
-    """The recipe, with narrow ranges where it leaves the choice open and the network as it came is better off with
-    them, and what the fold measures: under ranges that lose 5 dB no method shows what it brings.
-    """
-    wide = fold.roughly(fold.as_it_came(recipe))
-    if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
-        return recipe, wide
-    narrow = dataclasses.replace(recipe, activation_range=ActivationRange("l1_5"))
-    found = fold.roughly(fold.as_it_came(narrow))
-    return (narrow, found) if found > wide + RANGES_MARGIN_DB else (recipe, wide)
+        recipe = self._suited
+        return [fold.judge(quantized(fold.network, recipe), recipe, self.refinements) for fold in self.folds]
 
 
 def _alike(one: EqualizationReport, other: EqualizationReport) -> bool:

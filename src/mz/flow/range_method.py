@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mz.engines.memory import give_back
 from mz.flow.calibration import Images, halves, some, statistics_of
 from mz.flow.options import Progress
-from mz.flow.trials import AS_ROUNDED, judged
+from mz.flow.trials import AS_ROUNDED, judged, quantized
 from mz.graph import Graph, Params
 from mz.quantize import (
     REFINED_CANDIDATES,
@@ -21,7 +21,6 @@ from mz.quantize import (
     best_method,
     contenders,
     output_noise_by_method,
-    quantize,
     refined_best,
 )
 
@@ -79,7 +78,7 @@ def with_range_method(
         for method in alike:
             give_back()
             tried = _with(recipe, method)
-            network = graph, params, quantize(graph, params, statistics, tried)
+            network = quantized((graph, params, statistics), tried)
             refined[method] = judged(trial, network, tried, seen, refinements)
             advance(1)
     return _with(recipe, refined_best(refined)), RangeTrials(rounded, refined)

@@ -8,11 +8,17 @@ import numpy as np
 
 from mz.engines.float_ort import tapped_session
 from mz.graph import Graph, Params, Quantization
-from mz.quantize import Recipe, Refinements, Trial, refine
+from mz.quantize import Recipe, Refinements, Statistics, Trial, quantize, refine
 
 AS_ROUNDED = Refinements(rounding=False, bias_correction=False)
 
+Calibrated = tuple[Graph, Params, Statistics]
 Quantized = tuple[Graph, Params, Quantization]
+
+
+def quantized(network: Calibrated, recipe: Recipe) -> Quantized:
+    graph, params, _ = network
+    return graph, params, quantize(*network, recipe)
 
 
 def judged(
