@@ -109,7 +109,9 @@ def test_each_network_is_judged_with_the_ranges_that_suit_it(monkeypatch, came, 
     class Suited(Scripted):
         def image_dbs(self, graph, params, recipe, most=None) -> np.ndarray:
             suits = came if params is self.came else made
-            return super().image_dbs(graph, params, recipe, most) + 5 * (recipe.activation_range.method == suits)
+            return super().image_dbs(graph, params, recipe, most) + 5 * (
+                recipe.activation_range.method == suits
+            )
 
     asked = Equalization("allowed", "one_step", None, None, "disabled")
     report = run(monkeypatch, asked, ((1.0,), (1.0,)), Suited)[-1]
