@@ -78,14 +78,16 @@ class Fold:
         integers; and the mean SNR of a few of the other half's images in dB, nothing refined: what is far off stands
         out on any.
         """
-        wide = quantized(network, recipe)
-        found = recipe, wide, float(self.trial.image_dbs(*wide, most=ROUGHLY_JUDGED).mean())
+
+        def tried(recipe: Recipe) -> tuple[Recipe, Quantized, float]:
+            integers = quantized(network, recipe)
+            return recipe, integers, float(self.trial.image_dbs(*integers, most=ROUGHLY_JUDGED).mean())
+
+        wide = tried(recipe)
         if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
-            return found
-        recipe = dataclasses.replace(recipe, activation_range=ActivationRange("l1_5"))
-        narrow = quantized(network, recipe)
-        rough = float(self.trial.image_dbs(*narrow, most=ROUGHLY_JUDGED).mean())
-        return (recipe, narrow, rough) if rough > found[2] + RANGES_MARGIN_DB else found
+            return wide
+        narrow = tried(dataclasses.replace(recipe, activation_range=ActivationRange("l1_5")))
+        return narrow if narrow[2] > wide[2] + RANGES_MARGIN_DB else wide
 
     def judge(self, network: Quantized, recipe: Recipe, refinements: Refinements) -> float:
         """Mean SNR of the other half's images in dB, after these refinements on some of this half."""
@@ -144,9 +146,8 @@ class Contest:
         return next((name for name in reversed(METHODS) if name in alike), alike[0])
 
     def _judge(self, name: str, change: Change) -> None:
-        """Each network with the ranges that suit it, as the one that is kept will be: what one_step has evened out
-        clips others than the network as it came. An optional method that is hopeless before any refinement, or loses on
-        one half, is tried no further.
+        """With the ranges that suit the network which the method makes, as they will if it is kept. An optional method
+        that is hopeless before any refinement, or loses on one half, is tried no further.
         """
         recipe, decibels = self.recipe, list[float]()
         for number, fold in enumerate(self.folds):

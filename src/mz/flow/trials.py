@@ -17,8 +17,8 @@ Quantized = tuple[Graph, Params, Quantization]
 
 
 def quantized(network: Calibrated, recipe: Recipe) -> Quantized:
-    graph, params, _ = network
-    return graph, params, quantize(*network, recipe)
+    graph, params, statistics = network
+    return graph, params, quantize(graph, params, statistics, recipe)
 
 
 def judged(
