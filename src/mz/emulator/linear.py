@@ -44,8 +44,9 @@ def _deconv_sums(layer: Deconv, x: Array, kernel: Array) -> Array:
         if taps.size:
             rows, columns = (_phase(layer, axis, phase[axis], taps.shape[2 + axis]) for axis in (0, 1))
             if rows.made and columns.made:
-                seen = _between(_between(x, 2, rows), 3, columns)
-                sums = _correlate(seen, _flipped(layer, taps), (1, 1), (1, 1), layer.groups)
+                sums = _correlate(
+                    _read(x, rows, columns), _flipped(layer, taps), (1, 1), (1, 1), layer.groups
+                )
                 out[:, :, rows.first :: layer.strides[0], columns.first :: layer.strides[1]] = sums
     return out
 
@@ -69,14 +70,13 @@ def _phase(layer: Deconv, axis: int, phase: int, taps: int) -> _Phase:
     return _Phase(first, made, reads - taps + 1, reads + made)
 
 
-def _between(x: Array, axis: int, part: _Phase) -> Array:
-    """`x` from start to before stop along an axis, with zeros where it ends."""
-    size = x.shape[axis]
-    inside = [slice(None)] * x.ndim
-    inside[axis] = slice(max(part.start, 0), min(part.stop, size))
-    around = [(0, 0)] * x.ndim
-    around[axis] = max(-part.start, 0), max(part.stop - size, 0)
-    return np.pad(x[tuple(inside)], around)
+def _read(x: Array, rows: _Phase, columns: _Phase) -> Array:
+    """What a phase reads of `x` [N, C, H, W], with zeros where that ends."""
+    (top, bottom, inner_rows), (left, right, inner_columns) = (
+        (max(-part.start, 0), max(part.stop - size, 0), slice(max(part.start, 0), min(part.stop, size)))
+        for part, size in zip((rows, columns), x.shape[2:], strict=True)
+    )
+    return pad_map(x[:, :, inner_rows, inner_columns], (top, left, bottom, right), 0)
 
 
 def _flipped(layer: Deconv, kernel: Array) -> Array:
