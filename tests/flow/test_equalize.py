@@ -52,7 +52,8 @@ def run(monkeypatch, asked: Equalization, gains, trial=Scripted, recipe=None, al
     monkeypatch.setattr(contest, "ALIKE_OCTAVES", alike)
     monkeypatch.setattr(equalize, "pools_to_convolutions", lambda graph, params, peaks: (graph, params, []))
     found = equalize.run_equalization(graph, params, images(graph, 8), recipe, asked, no_progress, **options)
-    return graph, *found
+    assert (found.apart is None) == (found.graph is graph)
+    return graph, found.graph, found.params, found.step, found.report
 
 
 @pytest.mark.parametrize(
@@ -125,8 +126,27 @@ def test_a_network_without_a_channel_to_scale_is_left_without_complaint() -> Non
     builder = Builder(0)
     graph = Graph("one", (*builder.layers, builder.conv(builder.last, 4)), ("conv1",))
     for policy in ("allowed", "enabled"):
-        other, _, step, report = equalize.run_equalization(
+        found = equalize.run_equalization(
             graph, builder.params, images(graph, 8), Recipe(), Equalization(policy), no_progress
         )
-        assert other is graph and not step.applied and not report
-        assert step.missed == (policy == "enabled")
+        assert found.graph is graph and not found.step.applied and not found.report and found.apart is None
+        assert found.step.missed == (policy == "enabled")
+
+
+def test_apart_is_the_network_as_half_of_the_images_make_it() -> None:
+    builder = Builder(0)
+    builder.conv(builder.conv(builder.last, 6, 3), 4)
+    graph, params = builder.finish()
+    asked = Equalization("enabled", "one_step", None, None, "disabled")
+    shown = images(graph, 8)
+    (name,) = shown
+
+    def by(images: np.ndarray) -> equalize.Equalized:
+        return equalize.run_equalization(graph, params, {name: images}, Recipe(), asked, no_progress)
+
+    apart = by(shown[name]).apart
+    assert apart is not None and apart.images == contest.MOST_IMAGES
+    alone = by(np.repeat(shown[name][::2], 2, axis=0))
+    for layer, arrays in apart.params.items():
+        for array, value in arrays.items():
+            np.testing.assert_array_equal(value, alone.params[layer][array])

@@ -11,8 +11,8 @@ from mz.flow import range_method
 from mz.flow.calibration import some
 from mz.flow.options import no_progress
 from mz.flow.range_method import with_range_method
-from mz.flow.trials import AS_ROUNDED
-from mz.graph import Conv, Graph, Input, Precision
+from mz.flow.trials import AS_ROUNDED, Apart
+from mz.graph import Precision
 from mz.quantize import ActivationRange, Recipe, Refinements
 
 
@@ -77,15 +77,28 @@ def test_what_is_not_open_is_not_tried(monkeypatch, recipe) -> None:
     assert found is recipe and trials.rounded == {} and seen == {"rounded": [], "refined": []}
 
 
-@pytest.mark.parametrize(
-    ("size", "channels", "counts"),
-    [(8, 4, (64, 256)), (224, 4, (64, 111)), (64, 20_000, (17, 34)), (64, 40_000, (16, 16))],
-    ids=["cheap", "large images", "dearer", "dear"],
-)
-def test_cheap_networks_are_tried_on_more_images(size, channels, counts) -> None:
-    image = Input(name="input_layer1", inputs=(), shape=(3, size, size))
-    conv = Conv(
-        name="conv1", inputs=(image.name,), shape=(channels, size, size), kernel_shape=(1, 1), strides=(1, 1),
-        pads=(0, 0, 0, 0), dilations=(1, 1), groups=1,
-    )  # fmt: skip
-    assert range_method._affordable(Graph("network", (image, conv), ("conv1",))) == counts
+def test_a_network_that_images_had_a_say_in_is_tried_as_half_of_them_make_it(monkeypatch) -> None:
+    builder = Builder(0)
+    builder.conv(builder.conv(builder.last, 6, 3), 4)
+    graph, params = builder.finish()
+    apart = Apart(
+        graph, {name: {array: 2 * x for array, x in own.items()} for name, own in params.items()}, 6
+    )
+    tried, counts = [], []
+
+    def sample(count: int):
+        counts.append(count)
+        return some(images(graph, 8), count)
+
+    def output_noise(trial, graph, params, statistics, recipe, methods):
+        tried.append(params)
+        return ROUNDED
+
+    def judged(trial, network, recipe, images, refinements):
+        tried.append(network[1])
+        return 30.0
+
+    monkeypatch.setattr(range_method, "output_noise_by_method", output_noise)
+    monkeypatch.setattr(range_method, "judged", judged)
+    with_range_method(graph, params, Recipe(), sample, Refinements(), no_progress, apart)
+    assert counts == [6] and len(tried) > 1 and all(one is apart.params for one in tried)

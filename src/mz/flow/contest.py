@@ -12,16 +12,18 @@ import numpy as np
 
 from mz.engines.memory import give_back
 from mz.flow.calibration import halves, some, statistics_of
-from mz.flow.trials import AS_ROUNDED, Calibrated, Quantized, judged, quantized
+from mz.flow.trials import AS_ROUNDED, Apart, Calibrated, Quantized, affordable, judged, quantized
 from mz.graph import Graph, Params
 from mz.optimize import METHODS, EqualizationReport, PeakGatherer, Peaks
 from mz.quantize import ActivationRange, Recipe, Refinements, Trial
 from mz.quantize.range_choice import MARGIN_DB as RANGES_MARGIN_DB
 
-IMAGES = 128
+IMAGES, MOST_IMAGES, IMAGES_MACS = 128, 512, 1 << 34
 """Either half of them gives peaks and ranges once, and images of the other half judge; what is kept is made on all."""
 JUDGED_IMAGES, ROUGHLY_JUDGED = 32, 8
 ROUNDED_IMAGES, CORRECTED_IMAGES = 32, 8
+"""Of `IMAGES`; of a cheap network's more images likewise more."""
+
 MARGIN_DB = 0.25
 """What a method must bring over none on the mean of images, and more than it loses with the ranges of either half:
 where these end depends on the few images that gave them, and that moves a network by more than most methods do."""
@@ -55,6 +57,11 @@ Change = Callable[[Peaks], Changed]
 """What a method makes by the peaks of some images."""
 
 
+def image_count(graph: Graph) -> int:
+    """How many images a contest takes: what a channel may reach, which bounds how far it may grow, is seen by many."""
+    return affordable(graph, IMAGES_MACS, IMAGES, MOST_IMAGES)
+
+
 class Fold:
     """Half of the images, float32 [N, *shape] by Input layer, what one pass over them gives of the network as it came,
     and a trial on images of the other half.
@@ -67,7 +74,8 @@ class Fold:
         self.seen = seen
         self.network: Calibrated = graph, params, statistics_of(graph, params, [seen], [gatherer])
         self.peaks = gatherer.peaks
-        self.trial = Trial(graph, params, some(unseen, JUDGED_IMAGES))
+        self.times = image_count(graph) // IMAGES
+        self.trial = Trial(graph, params, some(unseen, self.times * JUDGED_IMAGES))
 
     def changed(self, change: Change) -> Calibrated:
         made = change(self.peaks)
@@ -81,7 +89,11 @@ class Fold:
 
         def tried(recipe: Recipe) -> tuple[Recipe, Quantized, float]:
             integers = quantized(network, recipe)
-            return recipe, integers, float(self.trial.image_dbs(*integers, most=ROUGHLY_JUDGED).mean())
+            return (
+                recipe,
+                integers,
+                float(self.trial.image_dbs(*integers, most=self.times * ROUGHLY_JUDGED).mean()),
+            )
 
         wide = tried(recipe)
         if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
@@ -91,8 +103,8 @@ class Fold:
 
     def judge(self, network: Quantized, recipe: Recipe, refinements: Refinements) -> float:
         """Mean SNR of the other half's images in dB, after these refinements on some of this half."""
-        images = some(self.seen, ROUNDED_IMAGES if refinements.rounding else CORRECTED_IMAGES)
-        return judged(self.trial, network, recipe, images, refinements)
+        count = self.times * (ROUNDED_IMAGES if refinements.rounding else CORRECTED_IMAGES)
+        return judged(self.trial, network, recipe, some(self.seen, count), refinements)
 
 
 class Contest:
@@ -112,7 +124,8 @@ class Contest:
         refinements: Refinements,
         optional: bool,
     ) -> None:
-        seen, unseen = halves(images, IMAGES // 2, IMAGES // 2)
+        self._count = image_count(graph)
+        seen, unseen = halves(images, self._count // 2, self._count // 2)
         self.folds = [Fold(graph, params, *pair) for pair in ((seen, unseen), (unseen, seen))]
         give_back()
         self.peaks = self.folds[0].peaks.merged(self.folds[1].peaks)
@@ -120,6 +133,7 @@ class Contest:
         self._suited, _, self._rough = self.folds[0].suited(self.folds[0].network, recipe)
         self.found = {"none": self._rough}
         self.made: dict[str, Changed] = {}
+        self._changes: dict[str, Change] = {}
         self.better: list[str] = []
 
     def enter(self, name: str, change: Change) -> None:
@@ -129,7 +143,7 @@ class Contest:
             return
         rivals = {} if made.told else self.made
         twin = next((other for other in rivals if _alike(rivals[other].report, made.report)), None)
-        self.made[name] = made
+        self.made[name], self._changes[name] = made, change
         if twin is None:
             self._judge(name, change)
         else:
@@ -144,6 +158,11 @@ class Contest:
         enough = max(self.found[name] for name in names) - margin
         alike = [name for name in names if self.found[name] >= enough]
         return next((name for name in reversed(METHODS) if name in alike), alike[0])
+
+    def apart(self, name: str) -> Apart:
+        """What a method makes by one half of the images."""
+        made = self._changes[name](self.folds[0].peaks)
+        return Apart(made.graph, made.params, self._count)
 
     def _judge(self, name: str, change: Change) -> None:
         """With the ranges that suit the network which the method makes, as they will if it is kept. An optional method

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,26 @@ import numpy as np
 
 from mz.flow.contest import Changed, Contest
 from mz.flow.options import Progress, Step
-from mz.flow.trials import AS_ROUNDED
+from mz.flow.trials import AS_ROUNDED, Apart
 from mz.graph import Activation, Graph, Params
 from mz.optimize import MAX_SCALE, METHODS, Peaks, absorb_bias, equalize, pools_to_convolutions
 from mz.quantize import Recipe, Refinements
 from mz.quantize.groups import scale_groups
 from mz.script import Equalization
+
+
+@dataclass(frozen=True, slots=True)
+class Equalized:
+    """The equalized network (or the same one), the line of the table, and what was measured, in plain data.
+
+    apart: the same equalized by half of the images, where it is equalized.
+    """
+
+    graph: Graph
+    params: Params
+    step: Step
+    report: dict[str, Any]
+    apart: Apart | None = None
 
 
 def scalable_functions(graph: Graph, recipe: Recipe) -> list[str]:
@@ -36,8 +51,8 @@ def run_equalization(
     asked: Equalization,
     progress: Progress,
     refinements: Refinements = AS_ROUNDED,
-) -> tuple[Graph, Params, Step, dict[str, Any]]:
-    """The equalized network (or the same one), the line of the table, and what was measured, in plain data.
+) -> Equalized:
+    """Tries the methods that are asked for, and keeps the best.
 
     Policy `allowed` keeps a method only where it measures better than none, `enabled` takes the best one in any case;
     likewise for bias absorption before it. refinements: what the integers go through before they are judged.
@@ -81,7 +96,7 @@ def run_equalization(
                 better = [one for one in better if one == name]
     step = partial(Step, "equalization", True, optional=optional)
     if not contest.made:
-        return graph, params, step(False, "no channel can be scaled"), {}
+        return Equalized(graph, params, step(False, "no channel can be scaled"), {})
     best = contest.best(better) if better else "none"
     measured = ", ".join(f"{name} {db:.1f} dB" for name, db in contest.found.items())
     described: dict[str, Any] = {
@@ -89,7 +104,7 @@ def run_equalization(
         "output_db": {name: round(db, 2) for name, db in contest.found.items()},
     }
     if best == "none":
-        return graph, params, step(False, f"brings nothing here ({measured})"), described
+        return Equalized(graph, params, step(False, f"brings nothing here ({measured})"), described)
     kept = contest.made[best]
     float_db = round(contest.folds[0].trial.float_db(kept.graph, kept.params), 1)
     described = kept.report.to_dict() | kept.told | described | {"float_db": float_db}
@@ -100,4 +115,4 @@ def run_equalization(
     if pools:
         described["pools"] = pools
         note += f"; {', '.join(pools)} as convolutions"
-    return kept.graph, kept.params, step(True, note), described
+    return Equalized(kept.graph, kept.params, step(True, note), described, contest.apart(best))

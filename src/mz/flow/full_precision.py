@@ -9,15 +9,15 @@ from functools import partial
 from typing import Any
 
 from mz import optimize
+from mz.flow import contest
 from mz.flow.calibration import CalibrationSet
-from mz.flow.contest import IMAGES
 from mz.flow.equalize import run_equalization
 from mz.flow.input_order import check_input_order
 from mz.flow.input_range import pixel_ends, with_input_range
 from mz.flow.options import Progress, Step
 from mz.flow.own_pixels import own_normalization
 from mz.flow.recipe import Plan
-from mz.flow.trials import AS_ROUNDED
+from mz.flow.trials import AS_ROUNDED, Apart
 from mz.graph import Graph, Params, Precision
 from mz.optimize import PIXELS, InputForm, device_input
 from mz.quantize import Recipe, Trial, image_count
@@ -32,7 +32,8 @@ _FITTED_IMAGES = 512
 class Passes:
     """A network on its way through the passes, and what they said. images: the calibration set as it takes it now.
 
-    recipe: for the layers that there are by now. form: what the host does to an image of the parsed network.
+    recipe: for the layers that there are by now. form: what the host does to an image of the parsed network. apart: the
+    network as half of the images make it, where they had a say in it.
     """
 
     graph: Graph
@@ -42,6 +43,7 @@ class Passes:
     form: InputForm = ()
     steps: list[Step] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
+    apart: Apart | None = None
 
     def done(self, name: str, note: str, report: dict[str, Any] | None = None) -> None:
         self.steps.append(Step(name, True, True, note))
@@ -242,7 +244,7 @@ def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
     if asked is None:
         passes.steps.append(Step("equalization", False, False, plan.equalization_note))
         return
-    sample, recipe = passes.images.sample(IMAGES), passes.recipe
+    sample, recipe = passes.images.sample(contest.image_count(passes.graph)), passes.recipe
     refinements = plan.refinements
     if recipe.precision.above_8_bits:
         # In their own bits, where a clipped peak is all the error: channels that fill the range leave it no headroom.
@@ -253,10 +255,10 @@ def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
         # Biases are corrected in any case: what they take back later must not decide here.
         recipe = recipe.with_mended_weights()
         refinements = dataclasses.replace(refinements, rounding=False)
-    passes.graph, passes.params, step, passes.report["equalization"] = run_equalization(
-        passes.graph, passes.params, sample, recipe, asked, progress, refinements
-    )
-    passes.steps.append(step)
+    found = run_equalization(passes.graph, passes.params, sample, recipe, asked, progress, refinements)
+    passes.graph, passes.params, passes.apart = found.graph, found.params, found.apart
+    passes.report["equalization"] = found.report
+    passes.steps.append(found.step)
 
 
 def _fuse_prelus(passes: Passes) -> None:
@@ -265,6 +267,9 @@ def _fuse_prelus(passes: Passes) -> None:
     passes.graph, passes.params, fused = optimize.fuse_prelus(before, passes.params, recipe.layer_ranges)
     if not fused:
         return
+    if apart := passes.apart:
+        graph, params, _ = optimize.fuse_prelus(apart.graph, apart.params, recipe.layer_ranges)
+        passes.apart = Apart(graph, params, apart.images)
     precisions, ranges = dict(recipe.layer_precisions), dict(recipe.layer_ranges)
     for name, into in fused.items():
         named = [recipe.precision_of(one) for one in (into, name)]

@@ -16,6 +16,7 @@ from mz.flow.calibration import CalibrationSet, Images, calibrate, some, without
 from mz.flow.options import Note, Progress, Step, no_note
 from mz.flow.range_method import RangeTrials, with_range_method
 from mz.flow.recipe import Plan
+from mz.flow.trials import Apart
 from mz.flow.tune import judging, tune
 from mz.graph import Graph, Params, Precision, Quantization, Weighted
 from mz.quantize import (
@@ -62,13 +63,15 @@ def quantize_network(
     progress: Progress,
     tuned_on: CalibrationSet | None = None,
     note: Note = no_note,
+    apart: Apart | None = None,
 ) -> Integers:
     """Calibrates and quantizes a float network by the recipe, and by what the plan says beyond it.
 
-    tuned_on: the images that gradient-based algorithms learn from, where the plan has any.
+    tuned_on: the images that gradient-based algorithms learn from, where the plan has any. apart: see
+    `with_range_method`.
     """
     give_back()
-    recipe, tried = with_range_method(graph, params, recipe, images.sample, plan.refinements, progress)
+    recipe, tried = with_range_method(graph, params, recipe, images.sample, plan.refinements, progress, apart)
     give_back()
     statistics, sample = calibrate(graph, params, images, progress, note)
     give_back()

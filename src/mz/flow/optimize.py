@@ -112,6 +112,7 @@ def optimize_archive(
         progress,
         tuned_on,
         note,
+        passes.apart,
     )
 
     noise = integers.report["noise"]

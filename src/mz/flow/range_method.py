@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mz.engines.memory import give_back
 from mz.flow.calibration import Images, halves, some, statistics_of
 from mz.flow.options import Progress
-from mz.flow.trials import AS_ROUNDED, judged, quantized
+from mz.flow.trials import AS_ROUNDED, Apart, affordable, judged, quantized
 from mz.graph import Graph, Params
 from mz.quantize import (
     REFINED_CANDIDATES,
@@ -26,11 +25,8 @@ from mz.quantize import (
 
 IMAGES, JUDGED_IMAGES = 64, 32
 FEWEST_REFINED, MOST_REFINED, MOST_REFINED_JUDGED = 16, 64, 256
-"""On so many integers are refined, and so many others judge them: a walk through a network is dear. Where it is not,
-more: on 16 images the methods differ by chance as much as in truth.
-"""
-REFINED_MACS, JUDGED_BYTES = 1 << 32, 64 << 20
-"""What the images beyond the fewest may cost in time and in memory."""
+REFINED_MACS, JUDGED_MACS = 1 << 32, 1 << 33
+"""On so many images integers are refined, and so many others judge them: a walk through a network is dear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +44,25 @@ def with_range_method(
     sample: Callable[[int], Images],
     refinements: Refinements,
     progress: Progress,
+    apart: Apart | None = None,
 ) -> tuple[Recipe, RangeTrials]:
     """The recipe with the range method that measures best where it leaves the choice open, and what each one measured.
 
     sample: gives so many calibration images (float32 [N, *shape] by Input layer), or all there are. Ranges are found on
-    one half of them and judged on the other: on the images that it has seen, clipping looks better than it is. Where
+    one half of them and judged on the other: on the images that it has seen, clipping looks better than it is. apart:
+    the network that is tried instead of one in which images of both halves had a say. Where
     several methods measure alike, each one's integers are refined as the network's will be: much of what clipping does,
     bias correction and compensation mend.
     """
     if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
         return recipe, RangeTrials()
-    refined_on, judged_on = _affordable(graph)
+    refined_on = affordable(graph, REFINED_MACS, FEWEST_REFINED, MOST_REFINED)
+    judged_on = affordable(graph, JUDGED_MACS, FEWEST_REFINED, MOST_REFINED_JUDGED)
     most = max(JUDGED_IMAGES, judged_on)
-    seen, unseen = halves(sample(2 * max(IMAGES, most)), IMAGES, most)
+    count = 2 * max(IMAGES, most)
+    if apart is not None:
+        graph, params, count = apart.graph, apart.params, apart.images
+    seen, unseen = halves(sample(count), IMAGES, most)
     statistics = statistics_of(graph, params, [seen])
     if refinements == AS_ROUNDED:
         trial = Trial(graph, params, some(unseen, JUDGED_IMAGES))
@@ -86,11 +88,3 @@ def with_range_method(
 
 def _with(recipe: Recipe, method: str) -> Recipe:
     return dataclasses.replace(recipe, activation_range=ActivationRange(method))
-
-
-def _affordable(graph: Graph) -> tuple[int, int]:
-    """On how many images integers are refined, and how many others judge them."""
-    by_time = REFINED_MACS // max(1, graph.coverage().macs)
-    by_memory = JUDGED_BYTES // (4 * sum(math.prod(source.shape) for source in graph.inputs))
-    refined = min(max(by_time, FEWEST_REFINED), MOST_REFINED)
-    return refined, min(max(min(2 * by_time, by_memory), FEWEST_REFINED), MOST_REFINED_JUDGED)
