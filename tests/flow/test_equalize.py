@@ -104,8 +104,8 @@ def test_of_methods_that_come_to_nearly_the_same_one_is_tried(monkeypatch) -> No
     assert report["output_db"] == {"none": 30.0, "one_step": 31.0, "two_step": 31.0, "dfq": 31.0}
 
 
-@pytest.mark.parametrize("came", ["auto", "l1_5"])
-@pytest.mark.parametrize("made", ["auto", "l1_5"])
+@pytest.mark.parametrize("came", ["l3", "mse", "l1_5"])
+@pytest.mark.parametrize("made", ["l3", "mse", "l1_5"])
 def test_each_network_is_judged_with_the_ranges_that_suit_it(monkeypatch, came, made) -> None:
     class Suited(Scripted):
         def image_dbs(self, graph, params, recipe, most=None) -> np.ndarray:
@@ -116,7 +116,7 @@ def test_each_network_is_judged_with_the_ranges_that_suit_it(monkeypatch, came, 
 
     asked = Equalization("allowed", "one_step", None, None, "disabled")
     report = run(monkeypatch, asked, ((1.0,), (1.0,)), Suited)[-1]
-    tried = ["auto", "l1_5"]
+    tried = ["l3", "mse", "l1_5"]
     # As it came on one half; what one_step makes of it on that half, its judgement, those of both; the other half.
     assert Scripted.ranges == [*tried, *tried, made, came, came, made]
     assert report["output_db"] == {"none": 35.0, "one_step": 36.0}

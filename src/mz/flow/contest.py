@@ -15,8 +15,7 @@ from mz.flow.calibration import halves, some, statistics_of
 from mz.flow.trials import AS_ROUNDED, Apart, Calibrated, Quantized, affordable, judged, quantized
 from mz.graph import Graph, Params
 from mz.optimize import METHODS, EqualizationReport, PeakGatherer, Peaks
-from mz.quantize import ActivationRange, Recipe, Refinements, Trial
-from mz.quantize.range_choice import MARGIN_DB as RANGES_MARGIN_DB
+from mz.quantize import REFINED_CANDIDATES, ActivationRange, Recipe, Refinements, Trial, best_method
 
 IMAGES, MOST_IMAGES, IMAGES_MACS = 128, 512, 1 << 34
 """Either half of them gives peaks and ranges once, and images of the other half judge; what is kept is made on all."""
@@ -37,9 +36,9 @@ HOPELESS_DB = 3.0
 ALIKE_DB = 0.5
 """Trials on a few dozen images tell no less apart."""
 
-ALIKE_OCTAVES = 0.1
-"""Root mean square over channels between two methods' factors, below which one trial is good for both: half of twelve
-networks have one_step and two_step so near, and trials of both were within 0.2 dB of each other there.
+ALIKE_OCTAVES = 0.25
+"""Root mean square over channels between two methods' factors, below which one trial is good for both: with one scale
+a channel one_step and two_step are so near, and end alike whatever their trials say (docs/full-precision-evidence.md).
 """
 
 
@@ -82,24 +81,22 @@ class Fold:
         return made.graph, made.params, statistics_of(made.graph, made.params, [self.seen])
 
     def suited(self, network: Calibrated, recipe: Recipe) -> tuple[Recipe, Quantized, float]:
-        """The recipe, with narrow ranges where it leaves the choice open and the network is better off with them; its
-        integers; and the mean SNR of a few of the other half's images in dB, nothing refined: what is far off stands
-        out on any.
+        """The recipe, with the ranges that suit the network where it leaves the choice open; its integers; and the mean
+        SNR of a few of the other half's images in dB, nothing refined: what is far off stands out on any.
         """
 
         def tried(recipe: Recipe) -> tuple[Recipe, Quantized, float]:
             integers = quantized(network, recipe)
-            return (
-                recipe,
-                integers,
-                float(self.trial.image_dbs(*integers, most=self.times * ROUGHLY_JUDGED).mean()),
-            )
+            count = self.times * ROUGHLY_JUDGED
+            return recipe, integers, float(self.trial.image_dbs(*integers, most=count).mean())
 
-        wide = tried(recipe)
         if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
-            return wide
-        narrow = tried(dataclasses.replace(recipe, activation_range=ActivationRange("l1_5")))
-        return narrow if narrow[2] > wide[2] + RANGES_MARGIN_DB else wide
+            return tried(recipe)
+        found = {
+            method: tried(dataclasses.replace(recipe, activation_range=ActivationRange(method)))
+            for method in REFINED_CANDIDATES
+        }
+        return found[best_method({method: decibels for method, (*_, decibels) in found.items()})]
 
     def judge(self, network: Quantized, recipe: Recipe, refinements: Refinements) -> float:
         """Mean SNR of the other half's images in dB, after these refinements on some of this half."""
