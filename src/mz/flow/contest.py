@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +14,7 @@ from mz.flow.calibration import halves, some, statistics_of
 from mz.flow.trials import AS_ROUNDED, Apart, Calibrated, Quantized, affordable, judged, quantized
 from mz.graph import Graph, Params
 from mz.optimize import METHODS, EqualizationReport, PeakGatherer, Peaks
-from mz.quantize import REFINED_CANDIDATES, ActivationRange, Recipe, Refinements, Trial, best_method
+from mz.quantize import REFINED_CANDIDATES, Recipe, Refinements, Trial, best_method
 
 IMAGES, MOST_IMAGES, IMAGES_MACS = 128, 512, 1 << 34
 """Either half of them gives peaks and ranges once, and images of the other half judge; what is kept is made on all."""
@@ -90,12 +89,9 @@ class Fold:
             count = self.times * ROUGHLY_JUDGED
             return recipe, integers, float(self.trial.image_dbs(*integers, most=count).mean())
 
-        if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
+        if not recipe.leaves_ranges_open:
             return tried(recipe)
-        found = {
-            method: tried(dataclasses.replace(recipe, activation_range=ActivationRange(method)))
-            for method in REFINED_CANDIDATES
-        }
+        found = {method: tried(recipe.with_ranges_by(method)) for method in REFINED_CANDIDATES}
         return found[best_method({method: decibels for method, (*_, decibels) in found.items()})]
 
     def judge(self, network: Quantized, recipe: Recipe, refinements: Refinements) -> float:

@@ -13,7 +13,6 @@ from mz.flow.trials import AS_ROUNDED, Apart, affordable, judged, quantized
 from mz.graph import Graph, Params
 from mz.quantize import (
     REFINED_CANDIDATES,
-    ActivationRange,
     Recipe,
     Refinements,
     Trial,
@@ -50,11 +49,11 @@ def with_range_method(
 
     sample: gives so many calibration images (float32 [N, *shape] by Input layer), or all there are. Ranges are found on
     one half of them and judged on the other: on the images that it has seen, clipping looks better than it is. apart:
-    the network that is tried instead of one in which images of both halves had a say. Where
-    several methods measure alike, each one's integers are refined as the network's will be: much of what clipping does,
-    bias correction and compensation mend.
+    the network that is tried instead of one in which images of both halves had a say. Where several methods measure
+    alike, each one's integers are refined as the network's will be: much of what clipping does, bias correction and
+    compensation mend.
     """
-    if recipe.activation_range.method != "auto" or recipe.precision.activation_bits > 8:
+    if not recipe.leaves_ranges_open:
         return recipe, RangeTrials()
     refined_on = affordable(graph, REFINED_MACS, FEWEST_REFINED, MOST_REFINED)
     judged_on = affordable(graph, JUDGED_MACS, FEWEST_REFINED, MOST_REFINED_JUDGED)
@@ -67,24 +66,20 @@ def with_range_method(
     if refinements == AS_ROUNDED:
         trial = Trial(graph, params, some(unseen, JUDGED_IMAGES))
         rounded = output_noise_by_method(trial, graph, params, statistics, recipe)
-        return _with(recipe, best_method(rounded)), RangeTrials(rounded)
+        return recipe.with_ranges_by(best_method(rounded)), RangeTrials(rounded)
     trial = Trial(graph, params, some(unseen, FEWEST_REFINED))
     rounded = output_noise_by_method(trial, graph, params, statistics, recipe, REFINED_CANDIDATES)
     alike = contenders(rounded, recipe.precision.activation_bits)
     if len(alike) == 1:
-        return _with(recipe, alike[0]), RangeTrials(rounded)
+        return recipe.with_ranges_by(alike[0]), RangeTrials(rounded)
     seen, refined = some(seen, refined_on), {}
     if judged_on > FEWEST_REFINED:
         trial = Trial(graph, params, some(unseen, judged_on))
     with progress("ranges", len(alike), "trials") as advance:
         for method in alike:
             give_back()
-            tried = _with(recipe, method)
+            tried = recipe.with_ranges_by(method)
             network = quantized((graph, params, statistics), tried)
             refined[method] = judged(trial, network, tried, seen, refinements)
             advance(1)
-    return _with(recipe, refined_best(refined)), RangeTrials(rounded, refined)
-
-
-def _with(recipe: Recipe, method: str) -> Recipe:
-    return dataclasses.replace(recipe, activation_range=ActivationRange(method))
+    return recipe.with_ranges_by(refined_best(refined)), RangeTrials(rounded, refined)

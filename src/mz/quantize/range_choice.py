@@ -7,14 +7,13 @@ leaves the outputs closest to the float network's.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from mz.graph import Graph, Params
 from mz.quantize.quantizer import quantize
-from mz.quantize.recipe import ActivationRange, Recipe
+from mz.quantize.recipe import Recipe
 from mz.quantize.statistics import Statistics
 from mz.quantize.trial import Trial
 
@@ -45,7 +44,7 @@ def output_noise_by_method(
     """
     found = {}
     for method in methods:
-        wide = dataclasses.replace(recipe.with_fine_weights(), activation_range=ActivationRange(method))
+        wide = recipe.with_fine_weights().with_ranges_by(method)
         found[method] = trial.output_db(graph, params, quantize(graph, params, statistics, wide))
     return found
 

@@ -59,6 +59,15 @@ class Recipe:
         """Whether the weight scales of layer `name` are searched."""
         return self.layer_weight_search.get(name, self.weight_search)
 
+    @property
+    def leaves_ranges_open(self) -> bool:
+        """Whether the method of the ranges is to be tried: at 16 bits there is no choice to make."""
+        return self.activation_range.method == "auto" and self.precision.activation_bits <= 8
+
+    def with_ranges_by(self, method: str) -> Recipe:
+        """The same with one method for all ranges that are not set layer by layer."""
+        return dataclasses.replace(self, activation_range=ActivationRange(method))
+
     def with_fine_weights(self) -> Recipe:
         """The same with 16-bit weights: what is left is the noise of the activations, which rounding cannot mend."""
         return dataclasses.replace(
