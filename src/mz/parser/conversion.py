@@ -28,6 +28,19 @@ if TYPE_CHECKING:
     import onnx
 
 BROADCASTING = frozenset(("Add", "Sub", "Mul", "Div"))
+_QUANTIZED = frozenset(
+    (
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "ConvInteger",
+        "MatMulInteger",
+        "QLinearConv",
+        "QLinearMatMul",
+    )
+)
+_NAMED = 8
+"""Nodes of one kind that a message names."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -312,7 +325,7 @@ def _unsupported(state: Conversion, source: str) -> str:
     groups: dict[tuple[str, str], list[str]] = {}
     for op_type, name, reason in state.problems:
         groups.setdefault((op_type, reason), []).append(name)
-    listed = "; ".join(f"{op} {', '.join(names)}: {reason}" for (op, reason), names in groups.items())
+    listed = "; ".join(f"{op} {_first_of(names)}: {reason}" for (op, reason), names in groups.items())
     outputs = {info.name for info in state.graph.output}
     edge = {
         name for node in state.graph.node if state.tainted & set(node.output) for name in reads(node)
@@ -322,8 +335,16 @@ def _unsupported(state: Conversion, source: str) -> str:
         for node in state.graph.node
         if any(name in edge and name in state.values and name not in state.tainted for name in node.output)
     ]
-    way_out = (
-        f"end the network before them: --end-node-names {','.join(ends)}" if ends else "nothing precedes them"
-    )
+    if any(op_type in _QUANTIZED for op_type, _, _ in state.problems):
+        way_out = "give the float network that this one was quantized from"
+    elif ends:
+        way_out = f"end the network before them: --end-node-names {','.join(ends)}"
+    else:
+        way_out = "export it without them, for nothing precedes them"
     count = len(state.problems)
     return f"{source}: {count} unsupported operator{'s' if count > 1 else ''}: {listed}. Way out: {way_out}"
+
+
+def _first_of(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

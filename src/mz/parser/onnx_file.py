@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mz.errors import UserError
+from mz.parser.single_precision import in_single_precision
 
 if TYPE_CHECKING:
     import onnx
@@ -20,7 +21,10 @@ OPSETS = range(7, 24)
 
 
 def load_model(path: Path) -> onnx.ModelProto:
-    """The model of an ONNX file. Raises UserError for a file that is missing, damaged, or something else."""
+    """The model of an ONNX file, in float32 where it is in half precision.
+
+    Raises UserError for a file that is missing, damaged, or something else.
+    """
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -44,6 +48,12 @@ def load_model(path: Path) -> onnx.ModelProto:
         from onnx import inliner
 
         model = inliner.inline_local_functions(model)
+    try:
+        in_single_precision(model.graph)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}: a stored array does not fit its shape ({_first_line(error)}); export the network again"
+        ) from error
     return model
 
 

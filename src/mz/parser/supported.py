@@ -11,10 +11,11 @@ from mz.parser.rules import Row, host_operators, supported_operators
 HEAD = f"""# Supported operators
 
 Written by `python -m mz.compiler.supported` from the rules that parser and targets themselves go by.
-Opsets {OPSETS[0]} to {OPSETS[-1]}; the batch may be open or 1.
+Opsets {OPSETS[0]} to {OPSETS[-1]}; the batch may be open or 1. A network in half precision is taken as the float32
+network of the same numbers; one that is quantized already is refused, but for weights stored as integers.
 
 Whatever depends on constants and shapes alone is computed while parsing and needs no rule: weights behind Constant,
-Identity, Cast or Transpose nodes, in half precision or in external data files, and the Shape-Gather-Concat chains
+Identity, Cast, Transpose or DequantizeLinear nodes or in external data files, and the Shape-Gather-Concat chains
 before a Reshape. Activation functions that an exporter has written out as several nodes are recognized by their values.
 
 ## On the accelerator
