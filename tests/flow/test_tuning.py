@@ -136,9 +136,9 @@ def test_bias_correction_after_learning_is_tried_unless_switched_off(
     pytest.importorskip("torch")
     tried = []
 
-    def refined(graph, params, quantization, recipe, images, session, refinements, **options):
+    def refined(graph, params, quantization, recipe, images, refinements, **options):
         tried.append(refinements)
-        return refine(graph, params, quantization, recipe, images, session, refinements, **options)
+        return refine(graph, params, quantization, recipe, images, refinements, **options)
 
     monkeypatch.setattr("mz.flow.tune.refine", refined)
     text = f"""post_quantization_optimization(bias_correction, policy={policy})

@@ -41,8 +41,8 @@ def quantized(precision: str, search: bool = True, per_layer: bool = False):
 def refined(
     precision: str, rounding: bool, bias: bool, seed: int = 0, search: bool = True, per_layer: bool = False
 ):
-    graph, params, session, x, plain, recipe = quantized(precision, search, per_layer)
-    return refine(graph, params, plain, recipe, x, session, Refinements(rounding, bias), seed=seed)
+    graph, params, _, x, plain, recipe = quantized(precision, search, per_layer)
+    return refine(graph, params, plain, recipe, x, Refinements(rounding, bias), seed=seed)
 
 
 def same(a, b) -> bool:
@@ -72,8 +72,8 @@ def test_integers_stay_in_range_and_scales_stay_that_are_not_searched(precision,
 
 
 def test_a_seed_gives_one_result():
-    graph, params, session, x, plain, recipe = quantized("a8_w4")
-    again = refine(graph, params, plain, recipe, x, session, Refinements(), seed=0)
+    graph, params, _, x, plain, recipe = quantized("a8_w4")
+    again = refine(graph, params, plain, recipe, x, Refinements(), seed=0)
     assert same(again, refined("a8_w4", True, True))
     assert not same(again, plain)
 
@@ -155,7 +155,7 @@ def test_later_layers_make_good_what_earlier_ones_have_done(precision, most, mon
         for ridges in (compensation.RIDGES, ()):
             with monkeypatch.context() as patch:
                 patch.setattr(compensation, "RIDGES", ridges)
-                found = refine(graph, params, plain, recipe, x, session, Refinements())
+                found = refine(graph, params, plain, recipe, x, Refinements())
             q = NumpySession(graph, params, found).run(fresh)["fc1"]
             noise.append(((found.tensors["fc1"].dequantize(q) - wanted) ** 2).sum())
         ratios.append(noise[0] / noise[1])
@@ -172,16 +172,16 @@ def test_what_has_16_bits_before_and_in_it_takes_up_no_noise(precision, wanted, 
         return compensation.compensated(rows, samples, *rest)
 
     monkeypatch.setattr("mz.quantize.sequential.compensated", noted)
-    graph, params, session, x, plain, recipe = quantized(precision)
-    refine(graph, params, plain, recipe, x, session, Refinements())
+    graph, params, _, x, plain, recipe = quantized(precision)
+    refine(graph, params, plain, recipe, x, Refinements())
     assert bool(asked) == wanted
 
 
 def test_progress_names_every_layer_but_inputs():
-    graph, params, session, x, plain, recipe = quantized("a8_w8")
+    graph, params, _, x, plain, recipe = quantized("a8_w8")
     seen: list[str] = []
     few = {"x": x["x"][:2]}
-    refine(graph, params, plain, recipe, few, session, Refinements(False, True), layer_done=seen.append)
+    refine(graph, params, plain, recipe, few, Refinements(False, True), layer_done=seen.append)
     assert seen == [layer.name for layer in graph.layers[1:]]
 
 

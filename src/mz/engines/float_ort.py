@@ -59,14 +59,14 @@ class FloatSession:
 
 
 class TappedSession(FloatSession):
-    """The float network with every accelerator tensor tapped, for one pass over many images.
+    """The float network with accelerator tensors tapped (none named: all), for one pass over many images.
 
     What a run returns holds until the next run, which writes into the same memory: fresh hundreds of megabytes a run,
     and the copy out of the runtime's own, took a quarter of the time. Open it where it is needed, and let it go.
     """
 
-    def __init__(self, graph: Graph, params: Params) -> None:
-        super().__init__(graph, params, [layer.name for layer in graph.layers if not layer.host])
+    def __init__(self, graph: Graph, params: Params, taps: Sequence[str] = ()) -> None:
+        super().__init__(graph, params, taps or [layer.name for layer in graph.layers if not layer.host])
         self._shapes = {name: graph[name].shape for name in self._computed if not graph[name].host}
         self._memory = np.empty(0, np.float32)
 
@@ -102,9 +102,9 @@ class TappedSession(FloatSession):
         }
 
 
-def tapped_session(graph: Graph, params: Params) -> TappedSession:
-    """The float network for a pass that looks at every accelerator tensor."""
-    return TappedSession(graph, params)
+def tapped_session(graph: Graph, params: Params, taps: Sequence[str] = ()) -> TappedSession:
+    """The float network for a pass that looks at these accelerator tensors, or at every one."""
+    return TappedSession(graph, params, taps)
 
 
 class HostSession:

@@ -37,6 +37,7 @@ from mz.quantize import (
     sensitivities,
 )
 from mz.report.statistics import SnrMeter
+from mz.threads import side_by_side
 
 NOISE_IMAGES = 32
 
@@ -98,7 +99,6 @@ def quantize_network(
                 quantization,
                 recipe,
                 walked,
-                tapped_session(graph, params),
                 refinements,
                 seed=plan.seed,
                 layer_done=lambda name: advance(1),
@@ -136,13 +136,15 @@ def layer_noise(
     engine = IntegerOrtSession(graph, params, quantization, taps=inside)
     meters = {name: SnrMeter() for name in inside}
     output = SnrMeter()
+
+    def measure(meter: SnrMeter, name: str) -> None:
+        meter.update(expected[name], quantization.tensors[name].dequantize(integers[name]))
+
     for part in in_chunks(images, image_bytes(graph)):
         expected, integers = exact.run(part), engine.run(part)
-        for name in inside:
-            real = quantization.tensors[name].dequantize(integers[name])
-            meters[name].update(expected[name], real)
-            if name in graph.accelerator_outputs():
-                output.update(expected[name], real)
+        side_by_side(lambda name: measure(meters[name], name), inside)
+        for name in graph.accelerator_outputs():
+            measure(output, name)
     layers = {name: round(min(meter.db, 200.0), 2) for name, meter in meters.items()}
     return {"output_db": round(min(output.db, 200.0), 2), "layers": layers, "images": count}
 

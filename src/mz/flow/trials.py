@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mz.engines.float_ort import tapped_session
 from mz.graph import Graph, Params, Quantization
 from mz.quantize import Recipe, Refinements, Statistics, Trial, quantize, refine
 
@@ -56,7 +55,5 @@ def judged(
     """Mean SNR of the trial's images in dB, of a network quantized by the recipe and refined on `images`."""
     graph, params, quantization = network
     if refinements != AS_ROUNDED:
-        quantization = refine(
-            graph, params, quantization, recipe, images, tapped_session(graph, params), refinements
-        )
+        quantization = refine(graph, params, quantization, recipe, images, refinements)
     return float(trial.image_dbs(graph, params, quantization).mean())

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from mz import data
-from mz.engines.float_ort import tapped_session
 from mz.errors import UserError
 from mz.flow.calibration import CalibrationSet, Images
 from mz.flow.options import Progress, Step
@@ -90,8 +89,8 @@ def tune(
         found, note, report[name] = run(work, quantization, algorithm, checkpoints[-1])
         tried = {"": found}
         if bias_correction:
-            session, biases = tapped_session(graph, params), Refinements(rounding=False)
-            corrected = refine(graph, params, found, recipe, sample, session, biases, seed=seed)
+            biases = Refinements(rounding=False)
+            corrected = refine(graph, params, found, recipe, sample, biases, seed=seed)
             tried[", then bias correction"] = corrected
         losses = {how: judge.loss(each) for how, each in tried.items()}
         best = min(losses, key=losses.__getitem__)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mz.emulator import numerics
-from mz.engines.float_ort import FloatSession, tapped_session
+from mz.engines.float_ort import FloatSession
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.graph import Graph, Input, Layer, Params, Quantization
 from mz.quantize.blocks import Block, blocks
@@ -166,7 +166,6 @@ def _refined(given: Given, recipe: Recipe, real: Arrays, seed: int) -> Quantizat
         current,
         recipe,
         {name: current.tensors[name].dequantize(q[chosen]) for name, q in given.x.items()},
-        tapped_session(part, given.params),
         Refinements(),
         real={name: x[chosen] for name, x in real.items()},
         seed=seed,

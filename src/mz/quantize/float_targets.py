@@ -5,14 +5,15 @@ before the walk through the integer network asks for them layer by layer.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from mz.engines.float_ort import tapped_session
 from mz.graph import Dense, Graph, Params, TensorQuant, Weighted
 from mz.quantize.covariance import at_places, patches_at, sample_places
-from mz.quantize.statistics import FloatRunner
+from mz.quantize.statistics import image_bytes, in_chunks
 from mz.quantize.weights import by_channel
 from mz.threads import side_by_side
 
@@ -36,21 +37,22 @@ def float_targets(
     graph: Graph,
     params: Params,
     tensors: Mapping[str, TensorQuant],
-    session: FloatRunner,
-    parts: Iterable[Mapping[str, np.ndarray]],
-    images: int,
+    images: Mapping[str, np.ndarray],
     layers: Collection[Weighted],
     seed: int = 0,
 ) -> tuple[dict[str, np.ndarray], dict[str, Target]]:
     """Means over all images of what the layers with weights read, float64 [*shape], by that tensor; and the targets of
     `layers`, by layer.
 
-    session: with these tensors and the summands of `layers` among its taps. images: how many there are in all parts.
+    images: float32 [N, *shape] by Input layer.
     """
+    count = len(next(iter(images.values())))
     means = {
         name: np.zeros(graph[name].shape) for name in sorted({layer.inputs[0] for layer in graph.weighted})
     }
-    targets = {layer.name: _empty(graph, layer, tensors[layer.name].bits, images, seed) for layer in layers}
+    targets = {layer.name: _empty(graph, layer, tensors[layer.name].bits, count, seed) for layer in layers}
+    taps = sorted(means.keys() | {target.summand for target in targets.values() if target.summand})
+    session = tapped_session(graph, params, taps)
 
     def fill(layer: Weighted) -> None:
         """The layer's places in the images of `found`."""
@@ -69,14 +71,14 @@ def float_targets(
             means[name] += image
 
     seen = 0
-    for part in parts:
+    for part in in_chunks(images, image_bytes(graph, taps)):
         found = session.run(part)
         size = len(next(iter(part.values())))
         side_by_side(add, means)
         side_by_side(fill, layers)
         seen += size
     for mean in means.values():
-        mean /= images
+        mean /= count
     return means, targets
 
 

@@ -26,7 +26,6 @@ from mz.quantize.float_targets import Target, float_targets
 from mz.quantize.recipe import Recipe
 from mz.quantize.rounded_scales import round_with_scales
 from mz.quantize.rounding import round_second_order
-from mz.quantize.statistics import FloatRunner, image_bytes, in_chunks
 from mz.quantize.uptake import Inputs, inputs_of
 from mz.quantize.weights import by_channel, from_channels, integers, quantize_weights, with_room_for
 from mz.threads import side_by_side
@@ -62,7 +61,6 @@ def refine(
     quantization: Quantization,
     recipe: Recipe,
     images: Mapping[str, np.ndarray],
-    float_session: FloatRunner,
     refinements: Refinements,
     *,
     real: Mapping[str, np.ndarray] | None = None,
@@ -72,15 +70,12 @@ def refine(
     """A quantization with the same activation scales, better integers and, where the recipe has weight scales searched,
     better weight scales.
 
-    quantization: made by `recipe`. images: float32 [N, *shape] by Input layer. float_session: the float network with
-    the inputs of all weighted layers among its taps. real: what it reads, where that is not `images`: the graph is a
-    part of a network, and integers before it have made `images` of them.
+    quantization: made by `recipe`. images: float32 [N, *shape] by Input layer. real: what the float network reads,
+    where that is not `images`: the graph is a part of a network, and integers before it have made `images` of them.
     """
-    parts = in_chunks(images if real is None else real, image_bytes(graph))
     refined = Quantization(tensors=dict(quantization.tensors), weights=dict(quantization.weights))
     last_reader = {name: layer.name for layer in graph.layers for name in layer.inputs}
     live: dict[str, np.ndarray] = {}
-    count = len(next(iter(images.values())))
     compensates: list[Weighted] = []
     if refinements.rounding and refinements.bias_correction:
         compensates = [
@@ -93,9 +88,8 @@ def refine(
     # walk took twenty times as long. The steps have threads of their own.
     with threadpool_limits(1, user_api="blas"):
         means, targets = float_targets(
-            graph, params, quantization.tensors, float_session, parts, count, compensates, seed
+            graph, params, quantization.tensors, images if real is None else real, compensates, seed
         )
-        del float_session  # with what it keeps between its runs, where the caller has no other use for it
         for layer in graph.layers:
             if layer.host:
                 continue

@@ -7,7 +7,7 @@ neighbouring bins, so no earlier image is ever looked at again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -94,9 +94,10 @@ Statistics = dict[str, TensorStatistics]
 """By tensor (layer) name."""
 
 
-def image_bytes(graph: Graph) -> int:
-    """Size of all accelerator tensors of one image in float32."""
-    return 4 * sum(math.prod(layer.shape) for layer in graph.layers if not layer.host)
+def image_bytes(graph: Graph, names: Collection[str] | None = None) -> int:
+    """Size of one image's accelerator tensors in float32, or of those that are named."""
+    tensors = (layer for layer in graph.layers if not layer.host and (names is None or layer.name in names))
+    return 4 * sum(math.prod(layer.shape) for layer in tensors)
 
 
 def layer_bytes(graph: Graph) -> list[int]:
