@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from tests.optimize.networks import Builder, images
 
+from mz import optimize
 from mz.flow import contest, equalize
+from mz.flow.equalize import ABSORBING
 from mz.flow.options import no_progress
 from mz.graph import Graph, Precision
-from mz.quantize import Recipe, Refinements
+from mz.optimize.bias_absorption import AbsorptionReport
+from mz.quantize import Recipe
 from mz.script import Equalization
 
 
 class Scripted:
     """A trial that measures what it was told to: 0 for the network as it came, of the methods each its gain by fold."""
 
-    gains: tuple[tuple[float, ...], ...] = ()
-    came: object = None
-    tried: list[list[object]] = []  # noqa: RUF012 - set anew by every test
-    ranges: list[str] = []  # noqa: RUF012
+    gains: Mapping[str, tuple[float, ...]] = {}
+    made: list[tuple[object, str]] = []  # noqa: RUF012
+    tried: list[list[str]] = []  # noqa: RUF012
+    ranges: list[tuple[str, str]] = []  # noqa: RUF012
 
     def __init__(self, *network: object) -> None:
         self.fold = len(Scripted.tried)
         Scripted.tried.append([])
 
+    def method(self, params: object) -> str:
+        return next((name for other, name in self.made if params is other), "none")
+
     def image_dbs(self, graph, params, recipe, most=None) -> np.ndarray:
-        Scripted.ranges.append(recipe.activation_range.method)
-        gain = 0.0
-        if params is not self.came:
-            of = Scripted.tried[self.fold]
-            if not any(params is other for other in of):
-                of.append(params)
-            gain = self.gains[self.fold][len(of) - 1]
-        return np.array([20.0, 40.0]) + gain
+        name = self.method(params)
+        Scripted.ranges.append((name, recipe.activation_range.method))
+        if most is None:
+            Scripted.tried[self.fold].append(name)
+        return np.array([20.0, 40.0]) + self.gains.get(name, (0.0, 0.0))[self.fold]
 
     def float_db(self, *network: object) -> float:
         return 120.0
@@ -44,31 +49,52 @@ def run(monkeypatch, asked: Equalization, gains, trial=Scripted, recipe=None, al
     builder = Builder(0)
     builder.conv(builder.conv(builder.last, 6, 3), 4)
     graph, params = builder.finish()
+
+    def named(graph, params, *rest, method, **settings):
+        found = optimize.equalize(graph, params, *rest, method=method, **settings)
+        moved = any(params is other for other, name in Scripted.made if name == ABSORBING)
+        Scripted.made.append((found[1], method + moved * ABSORBING))
+        return found
+
+    def absorbed(graph, params, peaks):
+        found = dict(params)
+        Scripted.made.append((found, ABSORBING))
+        return graph, found, peaks, AbsorptionReport({"conv1": 1})
+
     monkeypatch.setattr(contest, "Trial", trial)
     monkeypatch.setattr(contest, "quantized", lambda network, recipe: (*network[:2], recipe))
     monkeypatch.setattr(contest, "judged", lambda trial, network, *_: float(trial.image_dbs(*network).mean()))
-    for name, value in {"gains": gains, "came": params, "tried": [], "ranges": []}.items():
+    for name, value in {"gains": gains, "made": [], "tried": [], "ranges": []}.items():
         monkeypatch.setattr(Scripted, name, value)
     monkeypatch.setattr(contest, "ALIKE_OCTAVES", alike)
+    monkeypatch.setattr(equalize, "equalize", named)
+    monkeypatch.setattr(equalize, "absorb_bias", absorbed)
     monkeypatch.setattr(equalize, "pools_to_convolutions", lambda graph, params, peaks: (graph, params, []))
     found = equalize.run_equalization(graph, params, images(graph, 8), recipe, asked, no_progress, **options)
     assert (found.apart is None) == (found.graph is graph)
     return graph, found.graph, found.params, found.step, found.report
 
 
+def of(one_step, two_step, dfq):
+    return {"one_step": one_step, "two_step": two_step, "dfq": dfq}
+
+
 @pytest.mark.parametrize(
     ("policy", "gains", "kept"),
     [
-        ("allowed", ((0.5, 1.0, 0.2), (0.5, 0.9, 0.1)), "two_step"),
-        ("allowed", ((0.1, 3.0, 0.2), (0.1, -1.2, 0.1)), "none"),  # one half only
+        ("allowed", of((0.5, 0.5), (1.0, 0.9), (0.2, 0.1)), "two_step"),
+        ("allowed", of((0.1, 0.1), (3.0, -3.2), (0.2, 0.1)), "none"),  # one half only
+        # A little lost on one half, much won on the other; what is far behind on the one has no other.
+        ("allowed", of((0.1, 0.1), (-0.4, 3.0), (-1.2, 9.0)), "two_step"),
+        ("allowed", of((0.1, 0.1), (0.2, 0.2), (0.2, 0.1)), "none"),  # not worth it
+        ("allowed", of((1.2, 1.2), (1.0, 1.0), (0.9, 0.9)), "dfq"),  # alike: what spares the kernels
         (
             "allowed",
-            ((0.1, -0.4, -1.2), (0.1, 3.0, 9.0)),
-            "two_step",
-        ),  # a little on one half, much on the other
-        ("allowed", ((0.1, 0.2, 0.2), (0.1, 0.2, 0.1)), "none"),  # not worth it
-        ("allowed", ((1.2, 1.0, 0.9), (1.2, 1.0, 0.9)), "dfq"),  # alike: what spares the kernels
-        ("enabled", ((-1.0, -2.0, -3.0), (-1.0, -2.0, -3.0)), "one_step"),
+            of((5.0, -3.0), (0.5, 5.0), (0.5, 5.0)),
+            "one_step",
+        ),  # the network as it came is far behind
+        ("enabled", of((-1.0, -1.0), (-2.0, -2.0), (-3.0, -3.0)), "one_step"),
+        ("enabled", of((-9.0, -9.0), (-9.8, -9.0), (-9.9, -9.0)), "dfq"),
     ],
 )
 def test_what_helps_both_ways_is_kept(monkeypatch, policy, gains, kept) -> None:
@@ -84,24 +110,49 @@ def test_what_helps_both_ways_is_kept(monkeypatch, policy, gains, kept) -> None:
 def test_above_8_bits_the_best_is_the_best(monkeypatch, precision, kept) -> None:
     asked = Equalization("allowed", "auto", None, None, "disabled")
     recipe = Recipe(Precision.parse(precision))
-    assert run(monkeypatch, asked, ((1.2, 1.0, 0.9),) * 2, recipe=recipe)[-1]["method"] == kept
+    gains = of((1.2, 1.2), (1.0, 1.0), (0.9, 0.9))
+    assert run(monkeypatch, asked, gains, recipe=recipe)[-1]["method"] == kept
 
 
-def test_what_is_hopeless_is_not_refined(monkeypatch) -> None:
+def test_what_is_far_behind_is_not_judged(monkeypatch) -> None:
     asked = Equalization("allowed", "auto", None, None, "disabled")
-    refinements = Refinements(rounding=False, bias_correction=True)
-    report = run(monkeypatch, asked, ((-4.0, -5.0, -6.0),), refinements=refinements)[-1]
-    assert report["method"] == "none" and report["output_db"]["one_step"] == 26.0
-    assert [len(of) for of in Scripted.tried] == [3, 0]
-    report = run(monkeypatch, asked, ((-2.0, 2.0, 1.0), (2.0, 1.0, 1.0)), refinements=refinements)[-1]
-    assert report["method"] == "two_step" and [len(of) for of in Scripted.tried] == [3, 2]
+    report = run(monkeypatch, asked, of((-5.0,), (-6.0,), (-7.0,)))[-1]
+    assert report["output_db"] == {"none": 30.0, "one_step": 25.0, "two_step": 24.0, "dfq": 23.0}
+    assert report["method"] == "none" and Scripted.tried == [["none"], ["none"]]
+    report = run(monkeypatch, asked, of((1.0,), (6.0, 6.0), (4.9,)))[-1]
+    assert report["output_db"] == {"none": 30.0, "one_step": 31.0, "two_step": 36.0, "dfq": 34.9}
+    assert report["method"] == "two_step" and Scripted.tried == [["two_step", "dfq"], ["two_step"]]
 
 
 def test_of_methods_that_come_to_nearly_the_same_one_is_tried(monkeypatch) -> None:
     asked = Equalization("allowed", "auto", None, None, "disabled")
-    report = run(monkeypatch, asked, ((1.0, 9.0, 9.0),) * 2, alike=99.0)[-1]
-    assert report["method"] == "one_step" and [len(of) for of in Scripted.tried] == [1, 1]
+    report = run(monkeypatch, asked, of((1.0, 1.0), (9.0, 9.0), (9.0, 9.0)), alike=99.0)[-1]
+    assert report["method"] == "one_step" and Scripted.tried == [["none", "one_step"]] * 2
     assert report["output_db"] == {"none": 30.0, "one_step": 31.0, "two_step": 31.0, "dfq": 31.0}
+
+
+@pytest.mark.parametrize(
+    ("absorption", "gain", "kept", "measured"),
+    [
+        ("allowed", 0.2, "dfq", 31.2),  # looks hardly better than what it adds to: not judged
+        ("allowed", 0.4, "dfq" + ABSORBING, 34.4),
+        ("allowed", -0.4, "dfq", 30.6),
+        ("enabled", -0.4, "dfq" + ABSORBING, 33.6),
+        ("disabled", 0.4, "dfq", None),
+    ],
+)
+def test_a_bias_is_absorbed_where_that_helps_or_is_asked_for(
+    monkeypatch, absorption, gain, kept, measured
+) -> None:
+    class Rough(Scripted):
+        def image_dbs(self, graph, params, recipe, most=None) -> np.ndarray:
+            moved = ABSORBING in self.method(params)
+            return super().image_dbs(graph, params, recipe, most) + moved * (gain + 3 * (most is None))
+
+    asked = Equalization("allowed", "dfq", None, None, absorption)
+    report = run(monkeypatch, asked, {"dfq": (1.0, 1.0), "dfq" + ABSORBING: (1.0, 1.0)}, Rough)[-1]
+    assert report["method"] == kept
+    assert report["output_db"].get("dfq" + ABSORBING) == measured
 
 
 @pytest.mark.parametrize("came", ["l3", "mse", "l1_5"])
@@ -109,16 +160,14 @@ def test_of_methods_that_come_to_nearly_the_same_one_is_tried(monkeypatch) -> No
 def test_each_network_is_judged_with_the_ranges_that_suit_it(monkeypatch, came, made) -> None:
     class Suited(Scripted):
         def image_dbs(self, graph, params, recipe, most=None) -> np.ndarray:
-            suits = came if params is self.came else made
-            return super().image_dbs(graph, params, recipe, most) + 5 * (
-                recipe.activation_range.method == suits
-            )
+            suits = came if self.method(params) == "none" else made
+            found = super().image_dbs(graph, params, recipe, most)
+            return found + 5 * (recipe.activation_range.method == suits)
 
     asked = Equalization("allowed", "one_step", None, None, "disabled")
-    report = run(monkeypatch, asked, ((1.0,), (1.0,)), Suited)[-1]
-    tried = ["l3", "mse", "l1_5"]
-    # As it came on one half; what one_step makes of it on that half, its judgement, those of both; the other half.
-    assert Scripted.ranges == [*tried, *tried, made, came, came, made]
+    report = run(monkeypatch, asked, {"one_step": (1.0, 1.0)}, Suited)[-1]
+    rough = [(name, ranges) for name in ("none", "one_step") for ranges in ("l3", "mse", "l1_5")]
+    assert Scripted.ranges == [*rough, *[("none", came), ("one_step", made)] * 2]
     assert report["output_db"] == {"none": 35.0, "one_step": 36.0}
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from mz.engines.memory import give_back
 from mz.flow.calibration import halves, some, statistics_of
-from mz.flow.trials import AS_ROUNDED, Apart, Calibrated, Quantized, affordable, judged, quantized
+from mz.flow.trials import Apart, Calibrated, Quantized, affordable, judged, quantized
 from mz.graph import Graph, Params
 from mz.optimize import METHODS, EqualizationReport, PeakGatherer, Peaks
 from mz.quantize import REFINED_CANDIDATES, Recipe, Refinements, Trial, best_method
@@ -26,11 +25,11 @@ MARGIN_DB = 0.25
 """What a method must bring over none on the mean of images, and more than it loses with the ranges of either half:
 where these end depends on the few images that gave them, and that moves a network by more than most methods do."""
 
-TOLERATED_DB = 1.0
-"""What a method may lose on one half and still be tried on the other."""
+HOPELESS_DB = 4.0
+"""Behind the best before any refinement: more than refinements were ever seen to give back."""
 
-HOPELESS_DB = 3.0
-"""Behind the network as it came, before any refinement: more than refinements were ever seen to give back."""
+BEHIND_DB = 1.0
+"""Behind the best on one half, a method is not tried on the other."""
 
 ALIKE_DB = 0.5
 """Trials on a few dozen images tell no less apart."""
@@ -75,7 +74,10 @@ class Fold:
         self.times = image_count(graph) // IMAGES
         self.trial = Trial(graph, params, some(unseen, self.times * JUDGED_IMAGES))
 
-    def changed(self, change: Change) -> Calibrated:
+    def network_by(self, change: Change | None) -> Calibrated:
+        """The network as it came, or as a method makes it by the peaks of this half."""
+        if change is None:
+            return self.network
         made = change(self.peaks)
         return made.graph, made.params, statistics_of(made.graph, made.params, [self.seen])
 
@@ -100,12 +102,30 @@ class Fold:
         return judged(self.trial, network, recipe, some(self.seen, count), refinements)
 
 
+@dataclass(slots=True)
+class Entry:
+    """A network in a contest, and what it measured in dB: mean SNR of a few images before any refinement, then of all
+    on either half.
+
+    change: None makes it the network as it came. recipe: with the ranges that suit it. first: its integers by the
+    ranges of the first half, as long as they are to be judged.
+    """
+
+    change: Change | None
+    recipe: Recipe
+    first: Quantized | None
+    rough: float
+    halves: list[float] = field(default_factory=list)
+
+    @property
+    def decibels(self) -> float:
+        return float(np.mean(self.halves)) if self.halves else self.rough
+
+
 class Contest:
     """Methods by name, and what they measured: each on either half of the images, made by the other half.
 
-    peaks: of all images. found: mean SNR of the outputs in dB, `none` being the network as it came. made: by the peaks
-    of all images, where that changes anything. better: the names of those that help; of all that were judged where
-    a method is not `optional`.
+    peaks: of all images. reports: what a method scales by them, where that is anything.
     """
 
     def __init__(
@@ -123,68 +143,95 @@ class Contest:
         give_back()
         self.peaks = self.folds[0].peaks.merged(self.folds[1].peaks)
         self.recipe, self.refinements, self.optional = recipe, refinements, optional
-        self._suited, _, self._rough = self.folds[0].suited(self.folds[0].network, recipe)
-        self.found = {"none": self._rough}
-        self.made: dict[str, Changed] = {}
-        self._changes: dict[str, Change] = {}
-        self.better: list[str] = []
+        self.reports: dict[str, EqualizationReport] = {}
+        self._entries = {"none": self._entry(None)}
+        self._twins: dict[str, str] = {}
 
-    def enter(self, name: str, change: Change) -> None:
-        """Makes and measures what a method makes, or takes the measure of another that made nearly the same."""
+    @property
+    def found(self) -> dict[str, float]:
+        """Mean SNR of the outputs in dB as far as it was measured, `none` being the network as it came."""
+        return {name: self._of(name).decibels for name in ("none", *self.reports)}
+
+    @property
+    def better(self) -> list[str]:
+        """The names of those that help; of all that were judged where a method is not `optional`."""
+        return [name for name, entry in self._entries.items() if entry.change and self._helps(entry)]
+
+    def enter(self, name: str, change: Change, base: str | None = None) -> None:
+        """Makes what a method makes and measures it roughly, unless another one makes nearly the same.
+
+        base: the method that this one only adds to. Where it does not look better than that, it is not judged.
+        """
         made = change(self.peaks)
         if not made.report.scaled:
             return
-        rivals = {} if made.told else self.made
-        twin = next((other for other in rivals if _alike(rivals[other].report, made.report)), None)
-        self.made[name], self._changes[name] = made, change
-        if twin is None:
-            self._judge(name, change)
-        else:
-            self.found[name] = self.found[twin]
+        rivals = {} if made.told else self.reports
+        twin = next((other for other in rivals if _alike(rivals[other], made.report)), None)
+        self.reports[name] = made.report
+        if twin is not None:
+            self._twins[name] = twin
+            return
+        self._entries[name] = entry = self._entry(change)
+        if base and entry.rough < self._of(base).rough + MARGIN_DB:
+            entry.first = None
+
+    def judge(self) -> None:
+        """Those that came in since, with the ranges that suit each, as they will if it is kept; on the second half
+        those that are near the best on the first. What is far behind before any refinement is judged on neither.
+        """
+        if not self.reports:
+            return
+        entries = self._entries.values()
+        rivals = [entry for entry in entries if entry.change or self.optional]
+        enough = max(entry.rough for entry in rivals) - HOPELESS_DB
+        running = []
+        for entry in entries:
+            first, entry.first = entry.first, None
+            if first and entry.rough >= enough:
+                self._measure(entry, self.folds[0], first)
+                running.append(entry)
+        best = max(entry.halves[0] for entry in rivals if entry.halves)
+        for entry in running:
+            if entry.halves[0] >= best - (BEHIND_DB if entry.change else HOPELESS_DB):
+                network = self.folds[1].network_by(entry.change)
+                self._measure(entry, self.folds[1], quantized(network, entry.recipe))
 
     def best(self, names: Sequence[str]) -> str:
         """Of the networks that measure alike, the one by the method that METHODS names last: the finer the weights that
         judge, the less counts what a method that looks at activations alone does to the kernels. Above 8 bits all noise
         is rounding, which any image tells, and the weights judge as they are: the best is the best.
         """
+        found = self.found
         margin = 0 if self.recipe.precision.above_8_bits else ALIKE_DB
-        enough = max(self.found[name] for name in names) - margin
-        alike = [name for name in names if self.found[name] >= enough]
-        return next((name for name in reversed(METHODS) if name in alike), alike[0])
+        alike = [name for name in names if found[name] >= max(found[name] for name in names) - margin]
+        return next(name for method in reversed(METHODS) for name in alike if name.startswith(method))
 
-    def apart(self, name: str) -> Apart:
-        """What a method makes by one half of the images."""
-        made = self._changes[name](self.folds[0].peaks)
-        return Apart(made.graph, made.params, self._count)
+    def changed(self, name: str) -> tuple[Changed, Apart]:
+        """What a method makes by all images, and by one half of them."""
+        change = self._entries[name].change
+        assert change is not None
+        half = change(self.folds[0].peaks)
+        return change(self.peaks), Apart(half.graph, half.params, self._count)
 
-    def _judge(self, name: str, change: Change) -> None:
-        """With the ranges that suit the network which the method makes, as they will if it is kept. An optional method
-        that is hopeless before any refinement, or loses on one half, is tried no further.
-        """
-        recipe, decibels = self.recipe, list[float]()
-        for number, fold in enumerate(self.folds):
-            network = fold.changed(change)
-            if decibels:
-                tried = quantized(network, recipe)
-            else:
-                recipe, tried, self.found[name] = fold.suited(network, recipe)
-                refined = self.refinements != AS_ROUNDED
-                if self.optional and refined and self.found[name] < self._rough - HOPELESS_DB:
-                    return
-            decibels.append(fold.judge(tried, recipe, self.refinements))
-            give_back()
-            if self.optional and decibels[number] < self._without[number] - TOLERATED_DB:
-                break
-        self.found[name], self.found["none"] = float(np.mean(decibels)), float(np.mean(self._without))
-        gains = np.subtract(decibels, self._without[: len(decibels)])
-        helps = len(gains) == len(self.folds) and gains.mean() > max(MARGIN_DB, -gains.min())
-        if helps or not self.optional:
-            self.better.append(name)
+    def _of(self, name: str) -> Entry:
+        return self._entries[self._twins.get(name, name)]
 
-    @cached_property
-    def _without(self) -> list[float]:
-        recipe = self._suited
-        return [fold.judge(quantized(fold.network, recipe), recipe, self.refinements) for fold in self.folds]
+    def _entry(self, change: Change | None) -> Entry:
+        return Entry(change, *self.folds[0].suited(self.folds[0].network_by(change), self.recipe))
+
+    def _measure(self, entry: Entry, fold: Fold, network: Quantized) -> None:
+        entry.halves.append(fold.judge(network, entry.recipe, self.refinements))
+        give_back()
+
+    def _helps(self, entry: Entry) -> bool:
+        """On both halves, more than the network as it came; of itself where that was too far behind to be judged."""
+        came = self._entries["none"].halves
+        if len(entry.halves) < len(self.folds):
+            return False
+        if not self.optional or len(came) < len(self.folds):
+            return True
+        gains = np.subtract(entry.halves, came)
+        return bool(gains.mean() > max(MARGIN_DB, -gains.min()))
 
 
 def _alike(one: EqualizationReport, other: EqualizationReport) -> bool:

@@ -18,6 +18,8 @@ from mz.quantize import Recipe, Refinements
 from mz.quantize.groups import scale_groups
 from mz.script import Equalization
 
+ABSORBING = " with bias absorption"
+
 
 @dataclass(frozen=True, slots=True)
 class Equalized:
@@ -78,25 +80,25 @@ def run_equalization(
         return Changed(*found, {"absorbed": absorption.to_dict()["layers"]})
 
     methods = list(METHODS) if asked.method == "auto" else [asked.method]
-    absorb = asked.bias_absorption != "disabled" and not keep
-    with progress("equalization", len(methods) + absorb, "trials") as advance:
-        for name in methods:
-            contest.enter(name, partial(equalized, name))
+    absorbable = asked.bias_absorption != "disabled" and not keep
+    absorbable = absorbable and bool(absorb_bias(scaled, scaled_params, contest.peaks)[3].layers)
+    forced = absorbable and asked.bias_absorption == "enabled"
+    with progress("equalization", len(methods) + (absorbable and not forced), "trials") as advance:
+        for method in methods:
+            name, make = (method + ABSORBING, absorbed) if forced else (method, equalized)
+            contest.enter(name, partial(make, method))
             advance(1)
-        better = contest.better
+        contest.judge()
         # Where no method brings anything, neither does a bias that is moved out of its way.
-        wanted = better or asked.bias_absorption == "enabled"
-        if absorb and wanted and absorb_bias(scaled, scaled_params, contest.peaks)[3].layers:
-            rivals = better or list(contest.made)
-            base = contest.best(rivals) if rivals else methods[0]
-            name = f"{base} with bias absorption"
-            contest.enter(name, partial(absorbed, base))
+        if absorbable and not forced and contest.better:
+            base = contest.best(contest.better)
+            contest.enter(base + ABSORBING, partial(absorbed, base), base)
+            contest.judge()
             advance(1)
-            if name in contest.found and asked.bias_absorption == "enabled":
-                better = [one for one in better if one == name]
     step = partial(Step, "equalization", True, optional=optional)
-    if not contest.made:
+    if not contest.reports:
         return Equalized(graph, params, step(False, "no channel can be scaled"), {})
+    better = contest.better
     best = contest.best(better) if better else "none"
     measured = ", ".join(f"{name} {db:.1f} dB" for name, db in contest.found.items())
     described: dict[str, Any] = {
@@ -105,7 +107,7 @@ def run_equalization(
     }
     if best == "none":
         return Equalized(graph, params, step(False, f"brings nothing here ({measured})"), described)
-    kept = contest.made[best]
+    kept, apart = contest.changed(best)
     float_db = round(contest.folds[0].trial.float_db(kept.graph, kept.params), 1)
     described = kept.report.to_dict() | kept.told | described | {"float_db": float_db}
     note = (
@@ -115,4 +117,4 @@ def run_equalization(
     if pools:
         described["pools"] = pools
         note += f"; {', '.join(pools)} as convolutions"
-    return Equalized(kept.graph, kept.params, step(True, note), described, contest.apart(best))
+    return Equalized(kept.graph, kept.params, step(True, note), described, apart)
