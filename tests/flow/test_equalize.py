@@ -119,7 +119,9 @@ def test_what_is_far_behind_is_not_judged(monkeypatch) -> None:
     report = run(monkeypatch, asked, of((-5.0,), (-6.0,), (-7.0,)))[-1]
     assert report["output_db"] == {"none": 30.0, "one_step": 25.0, "two_step": 24.0, "dfq": 23.0}
     assert report["method"] == "none" and Scripted.tried == [["none"], ["none"]]
-    report = run(monkeypatch, asked, of((1.0,), (6.0, 6.0), (4.9,)))[-1]
+    assert report["left_early"] == ["one_step", "two_step", "dfq"]
+    *_, step, report = run(monkeypatch, asked, of((1.0,), (6.0, 6.0), (4.9,)))
+    assert "; two_step 36.0 dB; left early: none 30.0 dB, one_step 31.0 dB, dfq 34.9 dB" in step.note
     assert report["output_db"] == {"none": 30.0, "one_step": 31.0, "two_step": 36.0, "dfq": 34.9}
     assert report["method"] == "two_step" and Scripted.tried == [["two_step", "dfq"], ["two_step"]]
 

@@ -153,6 +153,11 @@ class Contest:
         return {name: self._of(name).decibels for name in ("none", *self.reports)}
 
     @property
+    def left_early(self) -> list[str]:
+        """The names of those that were not judged on both halves, and measured by fewer images."""
+        return [name for name in self.found if len(self._of(name).halves) < len(self.folds)]
+
+    @property
     def better(self) -> list[str]:
         """The names of those that help; of all that were judged where a method is not `optional`."""
         return [name for name, entry in self._entries.items() if entry.change and self._helps(entry)]

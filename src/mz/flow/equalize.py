@@ -100,10 +100,14 @@ def run_equalization(
         return Equalized(graph, params, step(False, "no channel can be scaled"), {})
     better = contest.better
     best = contest.best(better) if better else "none"
-    measured = ", ".join(f"{name} {db:.1f} dB" for name, db in contest.found.items())
+    found, early = contest.found, contest.left_early
+    measured = _listed({name: db for name, db in found.items() if name not in early})
+    if early:
+        measured += f"; left early: {_listed({name: found[name] for name in early})}"
     described: dict[str, Any] = {
         "method": best,
-        "output_db": {name: round(db, 2) for name, db in contest.found.items()},
+        "output_db": {name: round(db, 2) for name, db in found.items()},
+        "left_early": early,
     }
     if best == "none":
         return Equalized(graph, params, step(False, f"brings nothing here ({measured})"), described)
@@ -118,3 +122,7 @@ def run_equalization(
         described["pools"] = pools
         note += f"; {', '.join(pools)} as convolutions"
     return Equalized(kept.graph, kept.params, step(True, note), described, apart)
+
+
+def _listed(decibels: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {db:.1f} dB" for name, db in decibels.items())
