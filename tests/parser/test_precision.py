@@ -87,3 +87,11 @@ def test_a_quantized_network_is_answered_with_the_float_one(tmp_path: Path) -> N
     message = str(caught.value)
     assert "QuantizeLinear_q7 and 1 more: no layer does this" in message
     assert "give the float network that this one was quantized from" in message
+
+
+def test_a_network_of_integer_pixels_begins_behind_the_cast(tmp_path: Path) -> None:
+    model = network([op("Cast", "x", "f", to=TensorProto.FLOAT), op("Relu", "f")], {"x": X})
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    with pytest.raises(UserError, match=r"'x' holds uint8; .* --start-node-names"):
+        parsed(model, tmp_path)
+    prove(model, tmp_path, start_nodes=["Relu_y"], input_shapes={"f": X[1:]})

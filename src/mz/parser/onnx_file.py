@@ -167,7 +167,8 @@ def input_shapes_for_one_image(
         if tensor.elem_type != TensorProto.FLOAT:
             kind = TensorProto.DataType.Name(tensor.elem_type).lower()
             raise UserError(
-                f"{path}: input {info.name!r} holds {kind}; export the network with float32 inputs"
+                f"{path}: input {info.name!r} holds {kind}; export the network with float32 inputs, or begin it"
+                " behind the cast to them: --start-node-names"
             )
         dims = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in tensor.shape.dim]
         if info.name in given:
