@@ -21,7 +21,10 @@ class Pixels:
         A product and a sum in float32, as compiled files have them, so that any image gives the same pixels there.
         """
         mean, std = self.constants()
-        return np.clip(np.rint(np.asarray(images, np.float32) * std + mean), 0, 255)
+        pixels = np.asarray(images, np.float32) * std
+        pixels += mean
+        np.rint(pixels, out=pixels)
+        return np.clip(pixels, 0, 255, out=pixels)
 
     def normalized(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Pixels [N, C, H, W] by Input layer -> the images, float32 of that shape."""
