@@ -9,7 +9,8 @@ import pytest
 from tests.quantize.networks import images, residual_network
 
 from mz.engines.float_ort import FloatSession
-from mz.graph import Precision, Quantization, TensorQuant, Weighted
+from mz.flow.integers import layer_noise
+from mz.graph import Activation, Conv, Graph, Input, Precision, Quantization, TensorQuant, Weighted
 from mz.quantize import Recipe, collect, image_bytes, noise_alone, observe, quantize
 from mz.quantize.remainder import places
 from mz.quantize.weights import dequantize_kernel
@@ -131,3 +132,25 @@ def test_shifts_clipping_and_dead_ranges_are_seen():
     assert after["conv2"].clipped > max(before["conv2"].clipped, 0.05)
     assert after["add1"].dead > 0.6
     assert all(0 <= seen.dead < 1 and 0 <= seen.clipped <= 1 for seen in after.values())
+
+
+@pytest.mark.parametrize("function", ["hard_swish", "gelu"])
+def test_what_a_reader_cannot_tell_apart_is_no_noise(function: str):
+    """The range is cut at -3, where a hard swish ends."""
+    shape = (2, 4, 4)
+    source = Input(name="x", inputs=(), shape=shape)
+    conv = Conv(name="conv", inputs=("x",), shape=shape, kernel_shape=(1, 1))
+    reader = Activation(name="y", inputs=("conv",), shape=shape, function=function)
+    graph = Graph("net", (source, conv, reader), ("y",))
+    params = {
+        "conv": {"kernel": np.eye(2, dtype=np.float32).reshape(2, 2, 1, 1), "bias": np.zeros(2, np.float32)}
+    }
+    x = {"x": np.random.default_rng(0).normal(-4, 4, (8, *shape)).astype(np.float32)}
+    statistics = collect(FloatSession(graph, params, taps=["x", "conv"]), [x], image_bytes(graph))
+    quantization = quantize(graph, params, statistics, Recipe())
+    quantization.tensors["conv"] = TensorQuant(np.float32(15 / 255), 51, 8)
+    observed, _ = observe(graph, params, quantization, x)
+    noise = layer_noise(graph, params, quantization, x)
+    for found in (observed["conv"].snr_db, noise["layers"]["conv"]):
+        assert (found > 30) == (function == "hard_swish")
+    assert (observed["conv"].bias_shift < 0.5) == (function == "hard_swish")

@@ -41,7 +41,7 @@ from mz.quantize.statistics import (
     layer_bytes,
 )
 from mz.quantize.trial import Trial
-from mz.quantize.visible import scaled_ends
+from mz.quantize.visible import as_seen, scaled_ends, visible_ends
 
 __all__ = [
     "RANGE_ALONE",
@@ -68,6 +68,7 @@ __all__ = [
     "Trial",
     "activation_quants",
     "adaround",
+    "as_seen",
     "best_method",
     "block_count",
     "choose_four_bit",
@@ -101,5 +102,6 @@ __all__ = [
     "softmax_scales",
     "tensor_quant",
     "try_ranges",
+    "visible_ends",
     "worst_first",
 ]

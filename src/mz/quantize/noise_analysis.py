@@ -20,6 +20,7 @@ from mz.quantize.bias_correction import mean_output
 from mz.quantize.groups import is_move
 from mz.quantize.remainder import Place, places
 from mz.quantize.statistics import image_bytes, in_chunks
+from mz.quantize.visible import as_seen, visible_ends
 from mz.quantize.weights import dequantize_kernel, integers
 from mz.report.statistics import SnrMeter
 
@@ -40,10 +41,10 @@ class Alone:
 class Observed:
     """One layer of the full integer network against the float one.
 
-    snr_db: of its tensor. bias_shift, bias_shift_max: mean and largest magnitude, over channels, of the mean
-    difference, in steps of its scale. clipped: share of its integers that the ends of the range took in (0 for layers
-    that clip nothing of their own). dead: share of the range's integers below the smallest and above the largest
-    that occurred.
+    snr_db: of its tensor, as its readers see it (`visible_ends`). bias_shift, bias_shift_max: mean and largest
+    magnitude, over channels, of the mean difference, likewise, in steps of its scale. clipped: share of its integers
+    that the ends of the range took in (0 for layers that clip nothing of their own). dead: share of the range's
+    integers below the smallest and above the largest that occurred.
     """
 
     snr_db: float
@@ -132,6 +133,7 @@ def observe(
     host = HostSession(graph, params)
     meters = {name: SnrMeter() for name in names}
     outputs = {name: SnrMeter() for name in graph.outputs}
+    ends = visible_ends(graph, params)
     shifts: dict[str, np.ndarray] = {}
     extremes: dict[str, tuple[int, int]] = {}
     count = 0
@@ -140,9 +142,10 @@ def observe(
         size = len(next(iter(part.values())))
         for name in names:
             q = found_integers[name]
-            real = quantization.tensors[name].dequantize(q)
-            meters[name].update(expected[name], real)
-            shifts[name] = shifts.get(name, 0.0) + size * _channel_means(real - expected[name])
+            wanted = as_seen(expected[name], ends.get(name))
+            real = as_seen(quantization.tensors[name].dequantize(q), ends.get(name))
+            meters[name].update(wanted, real)
+            shifts[name] = shifts.get(name, 0.0) + size * _channel_means(real - wanted)
             low, high = extremes.get(name, (int(q.min()), int(q.max())))
             extremes[name] = min(low, int(q.min())), max(high, int(q.max()))
         restored = host.run(

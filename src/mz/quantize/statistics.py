@@ -15,7 +15,7 @@ import numpy as np
 
 from mz.errors import UserError
 from mz.graph import Graph
-from mz.quantize.visible import Ends
+from mz.quantize.visible import Ends, as_seen
 from mz.threads import side_by_side
 
 BINS = 8192
@@ -150,9 +150,8 @@ def collect(
 
 def _update(statistics: Statistics, tensors: Mapping[str, np.ndarray], ends: Mapping[str, Ends]) -> None:
     def one(name: str) -> None:
-        values = np.clip(tensors[name], *ends[name]) if name in ends else tensors[name]
         try:
-            statistics[name].update(values)
+            statistics[name].update(as_seen(tensors[name], ends.get(name)))
         except ValueError as error:
             raise UserError(f"layer {name}: the calibration images make it output {error}") from error
 

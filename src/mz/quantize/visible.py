@@ -37,6 +37,11 @@ def visible_ends(graph: Graph, params: Params) -> dict[str, Ends]:
     return found
 
 
+def as_seen(values: np.ndarray, ends: Ends | None) -> np.ndarray:
+    """Values [N, C, H, W] of a tensor, with the ends for what lies beyond them."""
+    return values if ends is None else np.clip(values, *ends)
+
+
 def scaled_ends(graph: Graph, params: Params) -> dict[str, Ends]:
     """Those that differ by channel, which a histogram of all channels together cannot show."""
     return {name: ends for name, ends in visible_ends(graph, params).items() if ends[0].ndim}
