@@ -17,13 +17,11 @@ def in_single_precision(graph: onnx.GraphProto) -> None:
 
     Raises ValueError or TypeError for a stored array whose data do not fit its shape.
     """
-    from onnx import TensorProto
+    from onnx import TensorProto, numpy_helper
 
     halves = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
     def widen(tensor: onnx.TensorProto) -> None:
-        from onnx import numpy_helper
-
         if tensor.data_type in halves:
             wide = numpy_helper.to_array(tensor).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
