@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mz.engines.float_ort import FloatSession, HostSession, tapped_session
+from mz.engines.float_ort import FloatSession, HostSession, TappedSession
 from mz.engines.lower_host import WHOLE_INPUTS
 from mz.graph import Activation, Add, Graph, HostOp, Input, Softmax
 
@@ -51,7 +51,7 @@ def test_a_pass_finds_what_single_runs_find_whatever_the_sizes_of_its_batches() 
     """Arrays of a run hold until the next one; an input that is asked for is the caller's own."""
     rng = np.random.default_rng(0)
     names = [layer.name for layer in GRAPH.layers if not layer.host]
-    single, tapped = FloatSession(GRAPH, PARAMS, taps=names), tapped_session(GRAPH, PARAMS)
+    single, tapped = FloatSession(GRAPH, PARAMS, taps=names), TappedSession(GRAPH, PARAMS)
     for size in (3, 5, 1, 5):
         x = rng.standard_normal((size, 3, 4)).astype(np.float32)
         wanted, found = single.run({"x": x}), tapped.run({"x": x[::-1][::-1]})

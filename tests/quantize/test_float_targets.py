@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.quantize.networks import LINEAR_KINDS, images, layer_and_kernel, residual_network
 
-from mz.engines.float_ort import tapped_session
+from mz.engines.float_ort import TappedSession
 from mz.graph import Dense, Graph, Input, TensorQuant
 from mz.graph.layers import UNBOUNDED
 from mz.quantize.covariance import at_places
@@ -25,11 +25,11 @@ def gathered(graph, params, x, *, bits: int = 8, scale: float = SCALE):
 
 def unclipped(graph, params, x):
     """All tensors of the network, every layer with weights without its clip but reading what it reads with clips."""
-    real = {name: values.copy() for name, values in tapped_session(graph, params).run(x).items()}
+    real = {name: values.copy() for name, values in TappedSession(graph, params).run(x).items()}
     for layer in graph.weighted:
         source = Input(name=layer.inputs[0], inputs=(), shape=graph[layer.inputs[0]].shape)
         alone = Graph("alone", (source, dataclasses.replace(layer, clip=UNBOUNDED)), (layer.name,))
-        yield layer, tapped_session(alone, params).run({source.name: real[source.name]})[layer.name], real
+        yield layer, TappedSession(alone, params).run({source.name: real[source.name]})[layer.name], real
 
 
 def test_targets_are_the_outputs_before_the_clip_and_with_what_is_added():
@@ -56,7 +56,7 @@ def test_every_kind_of_layer_has_targets(kind):
     params = {"y": {"kernel": kernel, "bias": np.linspace(-1, 1, channels).astype(np.float32)}}
     x = {"x": np.random.default_rng(1).normal(0, 1, (5, *shape)).astype(np.float32)}
     target = gathered(graph, params, x)[1]["y"]
-    wanted = at_places(layer, tapped_session(graph, params).run(x)["y"], target.places) / SCALE
+    wanted = at_places(layer, TappedSession(graph, params).run(x)["y"], target.places) / SCALE
     np.testing.assert_allclose(target.steps, wanted, rtol=2e-3, atol=2e-3)
 
 
@@ -70,7 +70,7 @@ def test_parts_of_the_images_give_what_all_of_them_give(monkeypatch: pytest.Monk
     for name, target in targets.items():
         np.testing.assert_array_equal(target.places, whole[name].places)
         np.testing.assert_allclose(target.steps, whole[name].steps, rtol=2e-3, atol=2e-3)
-    real = tapped_session(graph, params).run(x)
+    real = TappedSession(graph, params).run(x)
     for name, mean in means.items():
         np.testing.assert_allclose(mean, whole_means[name], atol=1e-9)
         np.testing.assert_allclose(mean, real[name].mean(axis=0), atol=1e-5)

@@ -102,11 +102,6 @@ class TappedSession(FloatSession):
         }
 
 
-def tapped_session(graph: Graph, params: Params, taps: Sequence[str] = ()) -> TappedSession:
-    """The float network for a pass that looks at these accelerator tensors, or at every one."""
-    return TappedSession(graph, params, taps)
-
-
 class HostSession:
     """The layers that run in float on the host, after dequantization."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mz import data, tasks, zoo
-from mz.engines.float_ort import tapped_session
+from mz.engines.float_ort import TappedSession
 from mz.errors import UserError
 from mz.flow.options import Note, Progress, no_note
 from mz.flow.statistics_cache import load, save, statistics_path
@@ -125,7 +125,7 @@ def statistics_of(
     gatherers: Sequence[Gatherer] = (),
 ) -> Statistics:
     """Statistics of every accelerator tensor in one pass of the float network (`mz.quantize.collect`)."""
-    session, ends = tapped_session(graph, params), scaled_ends(graph, params)
+    session, ends = TappedSession(graph, params), scaled_ends(graph, params)
     return collect(session, batches, image_bytes(graph), gatherers, ends)
 
 

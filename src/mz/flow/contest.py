@@ -208,7 +208,8 @@ class Contest:
         """
         found = self.found
         margin = 0 if self.recipe.precision.above_8_bits else ALIKE_DB
-        alike = [name for name in names if found[name] >= max(found[name] for name in names) - margin]
+        enough = max(found[name] for name in names) - margin
+        alike = [name for name in names if found[name] >= enough]
         return next(name for method in reversed(METHODS) for name in alike if name.startswith(method))
 
     def changed(self, name: str) -> tuple[Changed, Apart]:

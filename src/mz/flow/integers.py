@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mz.engines.float_ort import tapped_session
+from mz.engines.float_ort import TappedSession
 from mz.engines.integer_ort import IntegerOrtSession
 from mz.engines.memory import give_back
 from mz.flow.calibration import CalibrationSet, Images, calibrate, some, without
@@ -134,7 +134,7 @@ def layer_noise(
     """
     inside = [layer.name for layer in graph.layers if not layer.host]
     count = len(next(iter(images.values())))
-    exact = tapped_session(graph, params)
+    exact = TappedSession(graph, params)
     engine = IntegerOrtSession(graph, params, quantization, taps=inside)
     meters = {name: SnrMeter() for name in inside}
     output = SnrMeter()
@@ -142,8 +142,8 @@ def layer_noise(
     ends = visible_ends(graph, params)
 
     def measure(meter: SnrMeter, name: str) -> None:
-        real = quantization.tensors[name].dequantize(integers[name])
-        meter.update(as_seen(expected[name], ends.get(name)), as_seen(real, ends.get(name)))
+        real, seen = quantization.tensors[name].dequantize(integers[name]), ends.get(name)
+        meter.update(as_seen(expected[name], seen), as_seen(real, seen))
 
     for part in in_chunks(images, image_bytes(graph)):
         expected, integers = exact.run(part), engine.run(part)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mz.engines.float_ort import tapped_session
+from mz.engines.float_ort import TappedSession
 from mz.graph import Graph, Params
 from mz.optimize.channels import Channels, channel_classes, compact
 from mz.threads import side_by_side
@@ -65,7 +65,7 @@ def _same_axes(classes: np.ndarray) -> tuple[int, ...]:
 
 def find_peaks(graph: Graph, params: Params, batches: Iterable[Mapping[str, np.ndarray]]) -> Peaks:
     """Runs the float network over all batches (float32 [N, *shape] by Input layer)."""
-    session, gatherer = tapped_session(graph, params), PeakGatherer(graph)
+    session, gatherer = TappedSession(graph, params), PeakGatherer(graph)
     for batch in batches:
         gatherer.update(session.run(batch))
     return gatherer.peaks

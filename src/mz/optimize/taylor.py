@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mz.engines.float_ort import tapped_session
+from mz.engines.float_ort import TappedSession
 from mz.errors import UserError
 from mz.graph import Graph, Params, Precision
 from mz.optimize.rescaling import by_channel
@@ -40,7 +40,7 @@ def taylor_scores(
     from mz.quantize.learned.lowering import forward
 
     sample = {name: value[:_IMAGES] for name, value in images.items()}
-    session = tapped_session(graph, params)
+    session = TappedSession(graph, params)
     recipe = Recipe(Precision(16, 16), activation_range=ActivationRange("min_max"), weight_search=False)
     statistics = collect(session, [sample], image_bytes(graph))
     integers = constant(graph, params, quantize(graph, params, statistics, recipe), torch.float32)

@@ -19,7 +19,7 @@ from mz.parser.constants import evaluate, initializers, shape_of
 from mz.parser.decomposed import Region, regions
 from mz.parser.draft import Draft
 from mz.parser.node import Node, Operand, Value
-from mz.parser.onnx_file import node_name, reads
+from mz.parser.onnx_file import node_name, reading_arrays, reads
 from mz.parser.rules import HOST_RULES, RULES
 from mz.parser.signs import never_negative
 from mz.parser.softmax import factors, scores
@@ -71,12 +71,8 @@ def convert(model: onnx.ModelProto, input_shapes: Shapes, source: str) -> Draft:
 
     Raises UserError that lists every unsupported node.
     """
-    try:
+    with reading_arrays(source):
         constants = initializers(model.graph)
-    except (ValueError, TypeError) as error:
-        raise UserError(
-            f"{source}: a stored array does not fit its shape ({error}); export the network again"
-        ) from error
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     state = Conversion(model.graph, opset, Draft(), constants)
     for info in model.graph.input:

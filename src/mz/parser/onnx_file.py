@@ -7,7 +7,8 @@ the same network.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,13 +49,20 @@ def load_model(path: Path) -> onnx.ModelProto:
         from onnx import inliner
 
         model = inliner.inline_local_functions(model)
-    try:
+    with reading_arrays(str(path)):
         in_single_precision(model.graph)
+    return model
+
+
+@contextmanager
+def reading_arrays(source: str) -> Iterator[None]:
+    """Raises UserError, naming the source, for a stored array whose data do not fit its shape."""
+    try:
+        yield
     except (ValueError, TypeError) as error:
         raise UserError(
-            f"{path}: a stored array does not fit its shape ({_first_line(error)}); export the network again"
+            f"{source}: a stored array does not fit its shape ({_first_line(error)}); export the network again"
         ) from error
-    return model
 
 
 def node_name(node: onnx.NodeProto) -> str:

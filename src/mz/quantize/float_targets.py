@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mz.engines.float_ort import tapped_session
+from mz.engines.float_ort import TappedSession
 from mz.graph import Dense, Graph, Params, TensorQuant, Weighted
 from mz.quantize.covariance import at_places, patches_at, sample_places
 from mz.quantize.statistics import image_bytes, in_chunks
@@ -52,7 +52,7 @@ def float_targets(
     }
     targets = {layer.name: _empty(graph, layer, tensors[layer.name].bits, count, seed) for layer in layers}
     taps = sorted(means.keys() | {target.summand for target in targets.values() if target.summand})
-    session = tapped_session(graph, params, taps)
+    session = TappedSession(graph, params, taps)
 
     def fill(layer: Weighted) -> None:
         """The layer's places in the images of `found`."""
