@@ -7,7 +7,7 @@ import pytest
 
 from mz.engines.float_ort import FloatSession, HostSession, TappedSession
 from mz.engines.lower_host import WHOLE_INPUTS
-from mz.graph import Activation, Add, Graph, HostOp, Input, Softmax
+from mz.graph import Activation, Add, Conv, Graph, HostOp, Input, Softmax
 
 
 def host(name: str, operator: str, inputs: tuple[str, ...], shape=(3, 4), attributes=(), constants=()):
@@ -58,6 +58,28 @@ def test_a_pass_finds_what_single_runs_find_whatever_the_sizes_of_its_batches() 
         assert list(found) == list(wanted)
         for name, value in wanted.items():
             np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.parametrize("tapped", "ab")
+@pytest.mark.parametrize("channels", [3, 42])
+def test_a_convolution_that_is_summed_may_be_tapped(channels: int, tapped: str) -> None:
+    """onnxruntime fuses the two otherwise, with channels that its own layout does not take, and loses the tap."""
+    rng = np.random.default_rng(0)
+    shape = (channels, 4, 4)
+    params = {
+        name: {
+            "kernel": rng.standard_normal((channels, channels, 1, 1)).astype(np.float32),
+            "bias": rng.standard_normal(channels).astype(np.float32),
+        }
+        for name in "ab"
+    }
+    layers = [Conv(name=name, inputs=("x",), shape=shape, kernel_shape=(1, 1)) for name in "ab"]
+    total = Add(name="y", inputs=("a", "b"), shape=shape, clip=(0.0, np.inf))
+    graph = Graph("sum", (Input(name="x", inputs=(), shape=shape), *layers, total), ("y",))
+    x = rng.standard_normal((2, *shape)).astype(np.float32)
+    found = FloatSession(graph, params, taps=[tapped], threads=1).run({"x": x})[tapped]
+    expected = np.einsum("oi,nihw->nohw", params[tapped]["kernel"][..., 0, 0], x)
+    np.testing.assert_allclose(found, expected + params[tapped]["bias"][:, None, None], rtol=1e-4, atol=1e-4)
 
 
 def run(layer: HostOp, x: np.ndarray, params=None) -> np.ndarray:

@@ -137,6 +137,21 @@ def test_arrays_that_do_not_fit_their_shape(tmp_path: Path) -> None:
         parse(tmp_path / "network.onnx", name="network")
 
 
+@pytest.mark.parametrize("order", [range(len(NODES))[::-1], [1, 0, 2, 7, 6, 5, 4, 3]])
+def test_nodes_in_any_order(tmp_path: Path, order) -> None:
+    """onnxruntime takes any order; converters to half precision append the casts of the inputs."""
+    expected = prove(network(NODES, {"x": X}, WEIGHTS), tmp_path)
+    found = prove(network([NODES[place] for place in order], {"x": X}, WEIGHTS), tmp_path)
+    assert found.graph == expected.graph
+
+
+def test_nodes_in_a_circle_are_named(tmp_path: Path) -> None:
+    nodes = [op("Relu", "x", "r"), op("Add", "r b", "a"), op("Relu", "a", "b"), op("Add", "a b", "y")]
+    onnx.save(network(nodes, {"x": X}), tmp_path / "network.onnx")
+    with pytest.raises(UserError, match=r"network.onnx: node (Add_a|Relu_b) reads what is made of its own"):
+        parse(tmp_path / "network.onnx", name="network")
+
+
 def test_open_and_fixed_shapes(tmp_path: Path) -> None:
     path = tmp_path / "network.onnx"
     onnx.save(network(NODES, {"x": ["N", 2, "H", "W"]}, WEIGHTS), path)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _ALIGNMENT = 16
 """In float32: 64 bytes."""
 
+_LOSES_OUTPUTS = ["ConvAddActivationFusion"]
+"""onnxruntime 1.32 puts a convolution and the sum behind it into one node even where the convolution is an output, and
+then cannot find that output."""
+
 
 def open_session(model: onnx.ModelProto, threads: int = 0) -> onnxruntime.InferenceSession:
     """An onnxruntime session, on CUDA where this onnxruntime has it. threads: 0 leaves the number to the runtime."""
@@ -32,7 +36,9 @@ def open_session(model: onnx.ModelProto, threads: int = 0) -> onnxruntime.Infere
     options.add_session_config_entry("session.force_spinning_stop", "1")
     available = onnxruntime.get_available_providers()
     providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=providers, disabled_optimizers=_LOSES_OUTPUTS
+    )
 
 
 class FloatSession:

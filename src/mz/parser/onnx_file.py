@@ -7,8 +7,10 @@ the same network.
 from __future__ import annotations
 
 import difflib
+import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ OPSETS = range(7, 24)
 
 
 def load_model(path: Path) -> onnx.ModelProto:
-    """The model of an ONNX file, in float32 where it is in half precision.
+    """The model of an ONNX file, in float32 where it is in half precision, each node behind those that it reads.
 
     Raises UserError for a file that is missing, damaged, or something else.
     """
@@ -51,6 +53,13 @@ def load_model(path: Path) -> onnx.ModelProto:
         model = inliner.inline_local_functions(model)
     with reading_arrays(str(path)):
         in_single_precision(model.graph)
+    try:
+        _sort_nodes(model.graph)
+    except CycleError as error:
+        first = node_name(model.graph.node[error.args[1][0]])
+        raise UserError(
+            f"{path}: node {first} reads what is made of its own output; export it again"
+        ) from error
     return model
 
 
@@ -63,6 +72,32 @@ def reading_arrays(source: str) -> Iterator[None]:
         raise UserError(
             f"{source}: a stored array does not fit its shape ({_first_line(error)}); export the network again"
         ) from error
+
+
+def _sort_nodes(graph: onnx.GraphProto) -> None:
+    """Moves nodes behind those that they read, in place, and keeps the file's order else.
+
+    The standard asks for this order, but onnxruntime takes any, and converters to half precision append their casts.
+    Raises CycleError, with the places of the nodes in `graph`.
+    """
+    maker = {name: place for place, node in enumerate(graph.node) for name in node.output}
+    before = {
+        place: [maker[name] for name in reads(node) if name in maker] for place, node in enumerate(graph.node)
+    }
+    if all(place > max(places, default=-1) for place, places in before.items()):
+        return
+    sorter = TopologicalSorter(before)
+    sorter.prepare()
+    ready: list[int] = []
+    ordered = []
+    while sorter.is_active():
+        for place in sorter.get_ready():
+            heapq.heappush(ready, place)
+        ordered.append(first := heapq.heappop(ready))
+        sorter.done(first)
+    nodes = [graph.node[place] for place in ordered]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def node_name(node: onnx.NodeProto) -> str:
