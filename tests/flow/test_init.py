@@ -81,6 +81,20 @@ def test_what_the_graph_says_is_read_and_the_rest_is_said_to_be_assumed(tmp_path
         flow.init(ModelRef(ckpt=ckpt), path)
 
 
+def test_pixels_of_a_network_of_integers_stay_as_they_are(tmp_path: Path) -> None:
+    ckpt = save(tmp_path / "net.onnx", ["N", 3, 16, 16])
+    model = onnx.load(ckpt)
+    cast = helper.make_node("Cast", ["pixels"], ["image"], to=TensorProto.FLOAT)
+    model.graph.node.insert(0, cast)
+    model.graph.input[0].CopyFrom(
+        helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", 3, 16, 16])
+    )
+    onnx.save(model, ckpt)
+    _, described = flow.init(ModelRef(ckpt=ckpt), tmp_path / "net.yaml")
+    assert described.config.preprocessing.std == (1.0,)
+    assert "std: [1.0], assumed: pixels stay 0..255" in "\n".join(described.assumed)
+
+
 def test_what_the_user_says_is_not_assumed(tmp_path: Path) -> None:
     ckpt = save(tmp_path / "gray.onnx", ["N", 1, "H", "W"])
     with pytest.raises(UserError, match="open shape.*--input-shape"):

@@ -67,6 +67,17 @@ def test_indices_of_the_largest(proven) -> None:
         assert kinds(proven(nodes, X)) == ["host_op"]
 
 
+def test_divisions_of_integers_cut_off(proven) -> None:
+    """The row of an index, as decoders of heat maps work it out."""
+    nodes = [
+        op("ArgMax", "x", "a", axis=1, keepdims=0),
+        op("Cast", "a", "i", to=6),
+        op("Div", "i n", "row"),
+        op("Cast", "row", to=1),
+    ]
+    assert "activation" not in kinds(proven(nodes, ["N", 12], {"n": np.asarray([5], np.int32)}))
+
+
 @pytest.mark.parametrize("axis", [1, 2, -1])
 @pytest.mark.parametrize("indices", [ints(2, 0, 0), ints(2, 0), np.asarray([[0, 2], [1, 1]])])
 def test_gather_in_any_order(proven, axis, indices) -> None:

@@ -12,6 +12,7 @@ from tests.parser.networks import network, op, prove, weights
 
 from mz.errors import UserError
 from mz.parser import ParseResult, parse
+from mz.parser.integer_inputs import integer_inputs
 
 X = ["N", 2, 8, 8]
 
@@ -89,9 +90,48 @@ def test_a_quantized_network_is_answered_with_the_float_one(tmp_path: Path) -> N
     assert "give the float network that this one was quantized from" in message
 
 
-def test_a_network_of_integer_pixels_begins_behind_the_cast(tmp_path: Path) -> None:
-    model = network([op("Cast", "x", "f", to=TensorProto.FLOAT), op("Relu", "f")], {"x": X})
-    model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+def of_integers(nodes: list[onnx.NodeProto], kind: int, *, to: int = TensorProto.FLOAT) -> onnx.ModelProto:
+    """A network that casts its input, whose numbers stand channels last, to floats and calls that f."""
+    moved = [op("Transpose", "x", "t", perm=[0, 3, 1, 2]), op("Cast", "t", "f", to=to)]
+    model = network([*moved, *nodes], {"x": ["N", 8, 8, 2]}, {"w": weights(3, 2, 3, 3)})
+    model.graph.input[0].type.tensor_type.elem_type = kind
+    return model
+
+
+@pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64])
+def test_integers_that_are_only_cast_are_floats(tmp_path: Path, kind: int) -> None:
+    model = of_integers([op("Conv", "f w")], kind)
+    expected = of_integers([op("Conv", "f w")], TensorProto.FLOAT)
+    onnx.save(model, tmp_path / "pixels.onnx")
+    assert integer_inputs(tmp_path / "pixels.onnx") == {"x"}
+    found = prove(model, tmp_path)
+    assert found.graph == prove(expected, tmp_path).graph
+    assert found.graph.inputs[0].shape == (8, 8, 2)
+    assert integer_inputs(tmp_path / "network.onnx") == set()
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [op("Cast", "x", "i", to=TensorProto.INT32), op("Add", "f f")],
+        [op("Mul", "x x", "i"), op("Add", "f f")],
+        [op("Gather", "f x", axis=0)],
+        [op("Identity", "x", "y")],
+    ],
+)
+def test_integers_that_are_something_else_are_told_of_the_start_node(
+    tmp_path: Path, nodes: list[onnx.NodeProto]
+) -> None:
     with pytest.raises(UserError, match=r"'x' holds uint8; .* --start-node-names"):
-        parsed(model, tmp_path)
-    prove(model, tmp_path, start_nodes=["Relu_y"], input_shapes={"f": X[1:]})
+        parsed(of_integers(nodes, TensorProto.UINT8), tmp_path)
+
+
+def test_signed_bytes_are_no_pixels(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'x' holds int8; .* --start-node-names"):
+        parsed(of_integers([op("Conv", "f w")], TensorProto.INT8), tmp_path)
+    prove(
+        of_integers([op("Conv", "f w")], TensorProto.INT8),
+        tmp_path,
+        start_nodes=["Conv_y"],
+        input_shapes={"f": X[1:]},
+    )

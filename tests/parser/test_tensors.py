@@ -217,6 +217,11 @@ def test_split(proven, node, constants, opset) -> None:
     assert kinds(result) == ["slice", "slice"]
 
 
+def test_a_batch_of_one_in_one_part(proven) -> None:
+    """As TensorFlow takes the images of a batch apart."""
+    assert kinds(proven([op("Split", "x", "s", axis=0), op("Relu", "s")], [1, 4, 6, 7])) == ["activation"]
+
+
 def test_slices_that_cannot_be(proven) -> None:
     back = {"s": ints(-1), "e": ints(-9), "a": ints(2), "t": ints(-1)}
     with pytest.raises(UserError, match="Steps are positive"):

@@ -19,6 +19,7 @@ from mz.errors import UserError
 from mz.flow.options import InputOptions
 from mz.graph import Graph
 from mz.parser import ParseResult
+from mz.parser.integer_inputs import integer_inputs
 from mz.zoo.cache import digest
 
 Steps = Callable[[int, int], list[dict[str, Any]]]
@@ -64,7 +65,7 @@ def describe(
     task = said.of("task", wishes.task, *_task(result.graph))
     decode = said.of("decode", wishes.decode, *_decode(channels))
     mean = said.of("mean", _list(wishes.mean), [0.0], "pixels are not shifted (--mean)")
-    std = said.of("std", _list(wishes.std), [255.0], "pixels 0..255 become 0..1 (--std)")
+    std = said.of("std", _list(wishes.std), *_std(tensor in integer_inputs(ckpt)))
     usual = "crop" if task == "classification" and height == width else "stretch"
     resize = said.of("resize", wishes.resize, usual, f"an image is taken {RESIZES[usual][0]} (--resize)")
     if resize not in RESIZES:
@@ -145,6 +146,12 @@ def _decode(channels: int) -> tuple[str, str]:
     if channels == 1:
         return "gray", "the input has one channel (--decode)"
     return "rgb", "three channels in the order red, green, blue (--decode bgr for OpenCV's)"
+
+
+def _std(integers: bool) -> tuple[list[float], str]:
+    if integers:
+        return [1.0], "pixels stay 0..255, as the file takes integers (--std)"
+    return [255.0], "pixels 0..255 become 0..1 (--std)"
 
 
 def _list(values: tuple[float, ...] | None) -> list[float] | None:

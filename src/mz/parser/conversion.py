@@ -18,8 +18,9 @@ from mz.parser import one_dimension, windows
 from mz.parser.constants import evaluate, initializers, shape_of
 from mz.parser.decomposed import Region, regions
 from mz.parser.draft import Draft
+from mz.parser.edges import node_name, reads
 from mz.parser.node import Node, Operand, Value
-from mz.parser.onnx_file import node_name, reading_arrays, reads
+from mz.parser.onnx_file import reading_arrays
 from mz.parser.rules import HOST_RULES, RULES
 from mz.parser.signs import never_negative
 from mz.parser.softmax import factors, scores

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mz.graph import functions
-from mz.parser.onnx_file import node_name, reads
+from mz.parser.edges import node_name, reads
 
 if TYPE_CHECKING:
     import onnx

@@ -14,7 +14,16 @@ import numpy as np
 from mz.graph import Add, Elementwise, Mul, Sub
 from mz.parser.activations import clip, reciprocal
 from mz.parser.draft import Affine, Draft
-from mz.parser.node import ON_TENSOR, Convert, Node, Rule, Value, constant_settings, without_axis
+from mz.parser.node import (
+    ON_TENSOR,
+    Convert,
+    Node,
+    Rule,
+    Value,
+    constant_settings,
+    divides_integers,
+    without_axis,
+)
 
 _LOWEST_SCORE, _MASKED = -1e3, -100.0
 """Below the first, a constant before a softmax leaves places out. The second does so too, and leaves a fine step to the
@@ -30,6 +39,11 @@ def some_tensor(node: Node) -> str | None:
     shape = np.broadcast_shapes(*(operand.shape for operand in node.inputs if operand is not None))
     enlarged = len(values) == 1 and shape != values[0].shape
     return f"{list(values[0].shape)} becomes {list(shape)}" if enlarged else None
+
+
+def divides_floats(node: Node) -> str | None:
+    """The numbers are floats: the division of integers cuts off what lies behind the point."""
+    return "integers" if divides_integers(node) else None
 
 
 def divisor_keeps_its_sign(node: Node) -> str | None:
@@ -194,7 +208,7 @@ RULES = {
     "Sum": Rule(_add, (some_tensor,)),
     "Sub": Rule(_sub, (some_tensor,)),
     "Mul": Rule(_mul, (some_tensor,)),
-    "Div": Rule(_div, (divisor_keeps_its_sign, some_tensor), written_out=_by_tensor),
+    "Div": Rule(_div, (divides_floats, divisor_keeps_its_sign, some_tensor), written_out=_by_tensor),
     "Where": Rule(_where, (constant_places, some_tensor)),
     "Neg": Rule(_neg, (*ON_TENSOR, constant_settings)),
     "Min": Rule(_bounded(upper=True), (bound_constant, some_tensor)),

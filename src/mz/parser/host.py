@@ -21,6 +21,7 @@ from mz.parser.node import (
     Rule,
     Value,
     constant_settings,
+    divides_integers,
     first_output_only,
     without_axis,
 )
@@ -126,10 +127,13 @@ def emit(
 
 
 def _broadcast(node: Node, draft: Draft) -> Value:
-    """On the host, value by value."""
+    """On the host, value by value; a division of integers cuts off what lies behind the point."""
     placed = place(node, draft)
     shape = np.broadcast_shapes(*(operand.shape for operand in node.inputs if operand is not None))
-    return emit(node, draft, placed, shape, placed.batch_axis)
+    made = emit(node, draft, placed, shape, placed.batch_axis)
+    if divides_integers(node):
+        return _cut_off(Node("Cast", node.name, node.opset, {}, (made,), ()), draft, INT64)
+    return made
 
 
 def _reduce(node: Node, draft: Draft) -> Value:
@@ -247,9 +251,12 @@ def _repeated(node: Node, draft: Draft, x: Value, shape: tuple[int, ...], operat
 
 def _cast(node: Node, draft: Draft) -> Value:
     """On the host: what lies behind the point is cut off; other than zero is true."""
-    placed = alone(node, draft, ())
-    target = BOOL if node.attribute("to") == BOOL else INT64
-    return emit(node, draft, placed, node.x.shape, placed.batch_axis, {"to": target})
+    return _cut_off(node, draft, BOOL if node.attribute("to") == BOOL else INT64)
+
+
+def _cut_off(cast: Node, draft: Draft, target: int) -> Value:
+    placed = alone(cast, draft, ())
+    return emit(cast, draft, placed, cast.x.shape, placed.batch_axis, {"to": target})
 
 
 _ALONG = (*ON_TENSOR, one_axis)

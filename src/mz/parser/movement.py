@@ -44,7 +44,8 @@ def batch_kept(node: Node) -> str | None:
     if axis is None:
         return None
     if node.op_type == "Split":
-        return "" if node.axis(node.attribute("axis", 0)) == axis else None
+        divided = node.axis(node.attribute("axis", 0)) == axis and len(node.outputs) > 1
+        return "" if divided else None
     start, stop, _ = _ranges(node)[axis]
     return None if (start, stop) == (0, 1) else f"from {start} to {stop}"
 

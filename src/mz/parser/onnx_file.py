@@ -7,14 +7,15 @@ the same network.
 from __future__ import annotations
 
 import difflib
-import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from graphlib import CycleError, TopologicalSorter
+from graphlib import CycleError
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mz.errors import UserError
+from mz.parser.edges import node_name, reads, sort_nodes
+from mz.parser.integer_inputs import take_floats
 from mz.parser.single_precision import in_single_precision
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ OPSETS = range(7, 24)
 
 
 def load_model(path: Path) -> onnx.ModelProto:
-    """The model of an ONNX file, in float32 where it is in half precision, each node behind those that it reads.
+    """The model of an ONNX file: each node behind those that it reads, and float32 in the place of half precision and of
+    integers that are only cast to floats.
 
     Raises UserError for a file that is missing, damaged, or something else.
     """
@@ -53,8 +55,9 @@ def load_model(path: Path) -> onnx.ModelProto:
         model = inliner.inline_local_functions(model)
     with reading_arrays(str(path)):
         in_single_precision(model.graph)
+    take_floats(model.graph)
     try:
-        _sort_nodes(model.graph)
+        sort_nodes(model.graph)
     except CycleError as error:
         first = node_name(model.graph.node[error.args[1][0]])
         raise UserError(
@@ -72,37 +75,6 @@ def reading_arrays(source: str) -> Iterator[None]:
         raise UserError(
             f"{source}: a stored array does not fit its shape ({_first_line(error)}); export the network again"
         ) from error
-
-
-def _sort_nodes(graph: onnx.GraphProto) -> None:
-    """Moves nodes behind those that they read, in place, and keeps the file's order else.
-
-    The standard asks for this order, but onnxruntime takes any, and converters to half precision append their casts.
-    Raises CycleError, with the places of the nodes in `graph`.
-    """
-    maker = {name: place for place, node in enumerate(graph.node) for name in node.output}
-    before = {
-        place: [maker[name] for name in reads(node) if name in maker] for place, node in enumerate(graph.node)
-    }
-    if all(place > max(places, default=-1) for place, places in before.items()):
-        return
-    sorter = TopologicalSorter(before)
-    sorter.prepare()
-    ready: list[int] = []
-    ordered = []
-    while sorter.is_active():
-        for place in sorter.get_ready():
-            heapq.heappush(ready, place)
-        ordered.append(first := heapq.heappop(ready))
-        sorter.done(first)
-    nodes = [graph.node[place] for place in ordered]
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def node_name(node: onnx.NodeProto) -> str:
-    """The node's name, or that of its first output where it has none."""
-    return str(node.name or node.output[0])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -237,17 +209,6 @@ def input_shapes_for_one_image(
             )
         shapes[info.name] = tuple(dims)
     return shapes
-
-
-def reads(node: onnx.NodeProto) -> list[str]:
-    """Tensors that a node reads, those included that its subgraphs read from outside."""
-    names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            made = {name for inner in graph.node for name in inner.output}
-            made |= {entry.name for entry in (*graph.input, *graph.initializer)}
-            names += [name for inner in graph.node for name in reads(inner) if name not in made]
-    return list(dict.fromkeys(names))
 
 
 def _constant_tensors(graph: onnx.GraphProto) -> set[str]:

@@ -42,9 +42,9 @@ def parity_by_output(
     """dB by output layer, on standard normal input. The original is fed image by image, the graph all at once.
 
     run_original takes and gives ONNX tensor names, run_graph layer names. An output that is a sigmoid or a softmax is
-    judged by what that reads (`ParseResult.scores`) where both runs give it and the outputs are equal to 1e-5: a
-    detector that sees nothing in noise has scores of 1e-12, and of those even the original gives others with every
-    order of its sums.
+    judged by what that reads (`ParseResult.scores`) where both runs give it in one shape and the outputs are equal to
+    1e-5: a detector that sees nothing in noise has scores of 1e-12, and of those even the original gives others with
+    every order of its sums.
     """
     random = np.random.default_rng(seed)
     images = {
@@ -64,7 +64,9 @@ def parity_by_output(
         reference, candidate = pair(output, result.output_names[output])
         given = layer in parsed and tensor in originals[0]
         if given and np.allclose(reference.ravel(), candidate.ravel(), rtol=0, atol=SCORE_TOLERANCE):
-            found[output] = signal_to_noise_db(*pair(layer, tensor))
+            read, computed = pair(layer, tensor)
+            if read.squeeze().shape == computed.squeeze().shape:
+                found[output] = signal_to_noise_db(read, computed)
     return found
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mz.graph import Activation, Graph, Input, Params, Softmax
+from mz.graph import Activation, Graph, Input, Params, Reshape, Softmax, Transpose
 from mz.parser.conversion import convert
 from mz.parser.draft import Draft
 from mz.parser.naming import final_names
@@ -24,13 +24,16 @@ from mz.parser.passes import PASSES
 if TYPE_CHECKING:
     import onnx
 
+_REORDERING = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
 
 @dataclass(frozen=True, slots=True)
 class ParseResult:
     """A parsed network.
 
     input_names, output_names: ONNX tensor by the name of the layer that stands for it.
-    scores: by output that is a sigmoid or a softmax, the layer that it reads and that layer's ONNX tensor.
+    scores: by output that is a sigmoid or a softmax, reshaped or not, the layer that this reads and that layer's ONNX
+        tensor.
     notes: what was fused, folded or left as it is, and why; one line each, beginning with the layer's name.
     host_reasons: why, by layer, for each that the host's part begins with of its own accord, in the order of layers.
     """
@@ -94,9 +97,10 @@ def _scores(
     found = {}
     for output, tensor in output_names.items():
         layer, node = graph[output], made_by.get(tensor)
-        while node is not None and node.op_type == "Identity":
-            tensor = node.input[0]
-            node = made_by.get(tensor)
+        while isinstance(layer, (Reshape, Transpose)):
+            layer = graph[layer.inputs[0]]
+        while node is not None and node.op_type in _REORDERING:
+            node = made_by.get(node.input[0])
         squashes = isinstance(layer, Softmax) or (
             isinstance(layer, Activation) and layer.function == "sigmoid"
         )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from mz.graph import Activation, Mul, Reshape, Softmax, Sub
 from mz.parser.draft import Draft
+from mz.parser.edges import reads
 from mz.parser.node import ON_TENSOR, Node, Rule, Value, own_axis
-from mz.parser.onnx_file import reads
 from mz.parser.reductions import maximum, mean
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ HEAD = f"""# Supported operators
 
 Written by `python -m mz.compiler.supported` from the rules that parser and targets themselves go by.
 Opsets {OPSETS[0]} to {OPSETS[-1]}; the batch may be open or 1. A network in half precision is taken as the float32
-network of the same numbers; one that is quantized already is refused, but for weights stored as integers.
+network of the same numbers, and so is one whose input of integers is only moved and cast to floats; one that is
+quantized already is refused, but for weights stored as integers.
 
 Whatever depends on constants and shapes alone is computed while parsing and needs no rule: weights behind Constant,
 Identity, Cast, Transpose or DequantizeLinear nodes or in external data files, and the Shape-Gather-Concat chains
