@@ -127,10 +127,15 @@ def emit(
 
 
 def _broadcast(node: Node, draft: Draft) -> Value:
-    """On the host, value by value; a division of integers cuts off what lies behind the point."""
+    """On the host, value by value."""
     placed = place(node, draft)
     shape = np.broadcast_shapes(*(operand.shape for operand in node.inputs if operand is not None))
-    made = emit(node, draft, placed, shape, placed.batch_axis)
+    return emit(node, draft, placed, shape, placed.batch_axis)
+
+
+def _divide(node: Node, draft: Draft) -> Value:
+    """On the host, value by value; of integers, what lies behind the point is cut off."""
+    made = _broadcast(node, draft)
     if divides_integers(node):
         return _cut_off(Node("Cast", node.name, node.opset, {}, (made,), ()), draft, INT64)
     return made
@@ -264,6 +269,7 @@ _ALONG = (*ON_TENSOR, one_axis)
 RULES: dict[str, Rule] = {
     **dict.fromkeys(UNARY, Rule(_broadcast, ON_TENSOR)),
     **dict.fromkeys(BROADCAST, Rule(_broadcast)),
+    "Div": Rule(_divide),
     **dict.fromkeys(REDUCTIONS, Rule(_reduce, (*ON_TENSOR, constant_settings))),
     **dict.fromkeys(("ArgMax", "ArgMin"), Rule(_arg_reduce, ON_TENSOR)),
     "LogSoftmax": Rule(_along_axis(), _ALONG),

@@ -25,7 +25,7 @@ OPSETS = range(7, 24)
 
 
 def load_model(path: Path) -> onnx.ModelProto:
-    """The model of an ONNX file: each node behind those that it reads, and float32 in the place of half precision and of
+    """The model of an ONNX file: nodes behind those that they read, and float32 in the place of half precision and of
     integers that are only cast to floats.
 
     Raises UserError for a file that is missing, damaged, or something else.
