@@ -26,8 +26,13 @@ class Outputs(ImageTask):
         return OutputsEvaluator()
 
     def agreement(self, ours: list[np.ndarray], theirs: list[np.ndarray]) -> Agreement:
-        """Cosine similarity of each output, negative ones counting as 0."""
-        found = [_cosine(a, b) for a, b in zip(ours, theirs, strict=True)]
+        """Cosine similarity of each output, negative ones counting as 0. An output of one number has no direction: 1
+        less its error, as a share of the larger number where that is above 1.
+        """
+        found = [
+            (_closeness if a.shape[1] == 1 else _cosine)(a.astype(np.float64), b.astype(np.float64))
+            for a, b in zip(ours, theirs, strict=True)
+        ]
         return np.sum(found, axis=0), np.full(len(found[0]), float(len(found)))
 
     def draw(
@@ -58,10 +63,15 @@ class OutputsEvaluator:
         return TaskResult(metric="agreement", metrics={}, count=self._count)
 
 
-def _cosine(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Of the rows of two arrays [N, values], within 0..1: float64 [N]. Two rows of zeros are alike."""
-    a, b = ours.astype(np.float64), theirs.astype(np.float64)
     lengths = np.sqrt(np.square(a).sum(axis=1) * np.square(b).sum(axis=1))
     products = np.einsum("nv,nv->n", a, b)
     found = np.where(np.all(a == b, axis=1), 1.0, products / np.where(lengths > 0, lengths, 1.0))
     return found.clip(0.0, 1.0)
+
+
+def _closeness(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of the numbers of two arrays [N, 1], within 0..1: float64 [N]."""
+    size = np.maximum(1.0, np.maximum(np.abs(a), np.abs(b)))
+    return (1 - np.abs(a - b) / size).clip(0.0, 1.0)[:, 0]
