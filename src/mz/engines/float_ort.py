@@ -67,14 +67,15 @@ class FloatSession:
 class TappedSession(FloatSession):
     """The float network with accelerator tensors tapped (none named: all), for one pass over many images.
 
-    What a run returns holds until the next run, which writes into the same memory: fresh hundreds of megabytes a run,
-    and the copy out of the runtime's own, took a quarter of the time. Open it where it is needed, and let it go.
+    What a run returns holds until the next run of any of them, which writes into the same memory: fresh hundreds of
+    megabytes a run, and the copy out of the runtime's own, took a quarter of the time.
     """
+
+    _memory = np.empty(0, np.float32)
 
     def __init__(self, graph: Graph, params: Params, taps: Sequence[str] = ()) -> None:
         super().__init__(graph, params, taps or [layer.name for layer in graph.layers if not layer.host])
         self._shapes = {name: graph[name].shape for name in self._computed if not graph[name].host}
-        self._memory = np.empty(0, np.float32)
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """As `FloatSession.run`."""
@@ -101,7 +102,7 @@ class TappedSession(FloatSession):
         sizes = [images * math.prod(shape) for shape in self._shapes.values()]
         starts = np.cumsum([0] + [-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes])
         if len(self._memory) < starts[-1]:
-            self._memory = np.empty(starts[-1], np.float32)
+            TappedSession._memory = np.empty(starts[-1], np.float32)
         return {
             name: self._memory[start : start + size].reshape(images, *shape)
             for (name, shape), start, size in zip(self._shapes.items(), starts.tolist(), sizes, strict=False)
