@@ -29,3 +29,30 @@ def test_the_error_of_the_first_part_that_has_one_is_raised():
 def test_parts_are_worked_on_at_the_same_time():
     meeting = threading.Barrier(2)
     side_by_side(lambda part: meeting.wait(timeout=10), range(2))
+
+
+def test_a_part_may_divide_its_own_work():
+    """More parts within parts than there are threads: whoever waits for them works on them itself."""
+
+    def outer(part):
+        return sum(side_by_side(lambda inner: sum(side_by_side(lambda x: x * inner, range(5))), range(7)))
+
+    assert side_by_side(outer, range(4 * processors())) == [21 * 10] * (4 * processors())
+
+
+def test_no_more_threads_than_asked_for():
+    busy, most, lock = 0, 0, threading.Lock()
+
+    def count(part):
+        nonlocal busy, most
+        with lock:
+            busy += 1
+            most = max(most, busy)
+        time.sleep(0.005)
+        with lock:
+            busy -= 1
+
+    side_by_side(count, range(12), threads=2)
+    assert most <= 2
+    side_by_side(count, range(4), threads=1)
+    assert most <= 2

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -21,29 +20,38 @@ def processors() -> int:
 def side_by_side(function: Callable[[Part], Result], parts: Iterable[Part], threads: int = 0) -> list[Result]:
     """`function` of each part, in order; numpy lets go of the interpreter while it computes.
 
-    threads: parts at a time; 0 takes as many as there are processors, and one within a part of such a call, whose other
-    parts keep the processors busy.
+    threads: parts at a time, as far as there are processors; 0 takes as many as these.
 
-    An error is raised as by the first part that has one. Whoever multiplies matrices in `function` keeps BLAS to one
-    thread, or the two get in each other's way.
+    Whoever calls works too, so that a part may divide its own work in turn: it then waits for no thread that is busy.
+    An error is raised as by the first part that has one; parts behind it may be left out. Whoever multiplies matrices
+    in `function` keeps BLAS to one thread, or the two get in each other's way.
     """
     parts = list(parts)
-    if threads == 1 or len(parts) < 2 or (threads == 0 and _in_pool()):
-        return [function(part) for part in parts]
-    if threads == 0:
-        return list(_pool().map(function, parts))
-    with ThreadPoolExecutor(threads, thread_name_prefix="mz-threads") as pool:
-        return list(pool.map(function, parts))
+    found: dict[int, Any] = {}
+    errors: dict[int, BaseException] = {}
+    left = iter(range(len(parts)))
 
+    def work() -> None:
+        for place in left:
+            try:
+                found[place] = function(parts[place])
+            except BaseException as error:
+                errors[place] = error
+            if errors:
+                break
 
-_POOLED = "mz-parts"
+    helpers = min(threads or processors(), len(parts)) - 1
+    started = [_pool().submit(work) for _ in range(helpers)]
+    work()
+    for helper in started:
+        if not helper.cancel():
+            helper.result()
+    if errors:
+        raise errors[min(errors)]
+    return [found[place] for place in range(len(parts))]
 
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
     """Kept: starting threads took a fifth of the time of the small steps of which a walk has thousands."""
-    return ThreadPoolExecutor(processors(), thread_name_prefix=_POOLED)
-
-
-def _in_pool() -> bool:
-    return threading.current_thread().name.startswith(_POOLED)
+    return ThreadPoolExecutor(processors(), thread_name_prefix="mz-parts")

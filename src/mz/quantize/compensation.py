@@ -38,7 +38,12 @@ def compensated(
     """
     if min(half, samples.shape[1] - half) < 2:
         return rows, inputs_of(samples)
-    errors = wanted - np.matmul(samples, rows.transpose(0, 2, 1).astype(np.float32))
+    kernel, errors = rows.transpose(0, 2, 1).astype(np.float32), np.empty_like(wanted)
+
+    def fail(part: slice) -> None:
+        np.subtract(wanted[:, part], np.matmul(samples[:, part], kernel), out=errors[:, part])
+
+    side_by_side(fail, (slice(0, half), slice(half, None)))
     errors = _without_outliers(centred(errors))
     halves = halved(samples, errors, half)
     del errors

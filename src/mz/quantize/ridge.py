@@ -14,6 +14,7 @@ import numpy as np
 
 from mz.quantize.covariance import correlation, damped, second_moments
 from mz.quantize.uptake import Inputs, Moments, inputs_by_moments, inputs_of
+from mz.threads import side_by_side
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,14 @@ def halved(samples: np.ndarray, errors: np.ndarray, half: int) -> list[Regressio
 
     samples: float32 [G, P, K]; errors: float32 [G, P, O].
     """
-    parts = [(samples[:, part], errors[:, part]) for part in (slice(0, half), slice(half, None))]
-    if _enough(samples):
-        return [ByWeights(second_moments(x), correlation(x, e), x.shape[1]) for x, e in parts]
-    return [BySamples(*part, second_moments(part[0].transpose(0, 2, 1))) for part in parts]
+
+    def regression(part: slice) -> Regression:
+        x, e = samples[:, part], errors[:, part]
+        if _enough(samples):
+            return ByWeights(second_moments(x), correlation(x, e), x.shape[1])
+        return BySamples(x, e, second_moments(x.transpose(0, 2, 1)))
+
+    return side_by_side(regression, (slice(0, half), slice(half, None)))
 
 
 def joined(halves: Sequence[Regression], samples: np.ndarray, inputs: Inputs) -> Regression:
