@@ -44,9 +44,7 @@ def compensated(
         np.subtract(wanted[:, part], np.matmul(samples[:, part], kernel), out=errors[:, part])
 
     side_by_side(fail, (slice(0, half), slice(half, None)))
-    errors = _without_outliers(centred(errors))
-    halves = halved(samples, errors, half)
-    del errors
+    halves = halved(samples, _without_outliers(centred(errors)), half)
     present = (rows != 0).transpose(0, 2, 1)
 
     def on_the_other(here: int, ridge: float) -> tuple[float, float]:
