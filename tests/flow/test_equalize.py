@@ -119,9 +119,10 @@ def test_what_is_far_behind_is_not_judged(monkeypatch) -> None:
     report = run(monkeypatch, asked, of((-5.0,), (-6.0,), (-7.0,)))[-1]
     assert report["output_db"] == {"none": 30.0, "one_step": 25.0, "two_step": 24.0, "dfq": 23.0}
     assert report["method"] == "none" and Scripted.tried == [["none"], ["none"]]
-    assert report["left_early"] == ["one_step", "two_step", "dfq"]
+    assert report["left_early"] == {"one_step": 5.0, "two_step": 6.0, "dfq": 7.0}
     *_, step, report = run(monkeypatch, asked, of((1.0,), (6.0, 6.0), (4.9,)))
-    assert "; two_step 36.0 dB; left early: none 30.0 dB, one_step 31.0 dB, dfq 34.9 dB" in step.note
+    early = "left early, against the best there: none -6.0 dB, one_step -5.0 dB, dfq -1.1 dB"
+    assert f"; two_step 36.0 dB; {early}" in step.note
     assert report["output_db"] == {"none": 30.0, "one_step": 31.0, "two_step": 36.0, "dfq": 34.9}
     assert report["method"] == "two_step" and Scripted.tried == [["two_step", "dfq"], ["two_step"]]
 

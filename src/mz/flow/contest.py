@@ -153,9 +153,14 @@ class Contest:
         return {name: self._of(name).decibels for name in ("none", *self.reports)}
 
     @property
-    def left_early(self) -> list[str]:
-        """The names of those that were not judged on both halves, and measured by fewer images."""
-        return [name for name in self.found if len(self._of(name).halves) < len(self.folds)]
+    def left_early(self) -> dict[str, float]:
+        """Those that were not judged on both halves, and what they lacked in dB against the best on the same images."""
+        entries = self._entries.values()
+        best = {0: max(entry.rough for entry in entries)}
+        best[1] = max((entry.halves[0] for entry in entries if entry.halves), default=np.nan)
+        found = {name: self._of(name) for name in self.found}
+        early = {name: entry for name, entry in found.items() if len(entry.halves) < len(self.folds)}
+        return {name: best[len(entry.halves)] - entry.decibels for name, entry in early.items()}
 
     @property
     def better(self) -> list[str]:

@@ -103,11 +103,13 @@ def run_equalization(
     found, early = contest.found, contest.left_early
     measured = _listed({name: db for name, db in found.items() if name not in early})
     if early:
-        measured += f"; left early: {_listed({name: found[name] for name in early})}"
+        measured += (
+            f"; left early, against the best there: {_listed({name: -db for name, db in early.items()})}"
+        )
     described: dict[str, Any] = {
         "method": best,
         "output_db": {name: round(db, 2) for name, db in found.items()},
-        "left_early": early,
+        "left_early": {name: round(db, 2) for name, db in early.items()},
     }
     if best == "none":
         return Equalized(graph, params, step(False, f"brings nothing here ({measured})"), described)
