@@ -56,3 +56,16 @@ def test_no_more_threads_than_asked_for():
     assert most <= 2
     side_by_side(count, range(4), threads=1)
     assert most <= 2
+
+
+def test_an_interrupt_leaves_the_other_parts_undone():
+    done = []
+
+    def interrupted(part):
+        done.append(part)
+        time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(interrupted, range(50), threads=2)
+    assert len(done) <= 2
