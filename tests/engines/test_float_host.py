@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mz.engines import float_ort
 from mz.engines.float_ort import FloatSession, HostSession, TappedSession
 from mz.engines.lower_host import WHOLE_INPUTS
 from mz.graph import Activation, Add, Conv, Graph, HostOp, Input, Softmax
@@ -80,6 +81,21 @@ def test_a_convolution_that_is_summed_may_be_tapped(channels: int, tapped: str) 
     found = FloatSession(graph, params, taps=[tapped], threads=1).run({"x": x})[tapped]
     expected = np.einsum("oi,nihw->nohw", params[tapped]["kernel"][..., 0, 0], x)
     np.testing.assert_allclose(found, expected + params[tapped]["bias"][:, None, None], rtol=1e-4, atol=1e-4)
+
+
+def test_memory_of_few_values_is_kept_for_the_next_session(monkeypatch) -> None:
+    x = np.random.default_rng(0).standard_normal((5, 3, 4)).astype(np.float32)
+    monkeypatch.setattr(TappedSession, "_memory", np.empty(0, np.float32))
+
+    def memory() -> np.ndarray:
+        """Of a session of its own."""
+        return TappedSession(GRAPH, PARAMS).run({"x": x})["b"].base
+
+    first = memory()
+    assert memory() is first is TappedSession._memory
+    monkeypatch.setattr(float_ort, "_MOST_KEPT", 10)
+    monkeypatch.setattr(TappedSession, "_memory", np.empty(0, np.float32))
+    assert memory() is not first and len(TappedSession._memory) == 0
 
 
 def run(layer: HostOp, x: np.ndarray, params=None) -> np.ndarray:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _ALIGNMENT = 16
 """In float32: 64 bytes."""
 
+_MOST_KEPT = 64 << 20
+"""In float32: 256 MiB, more than tensors of several images may take. One image may take gigabytes."""
+
 _LOSES_OUTPUTS = ["ConvAddActivationFusion"]
 """onnxruntime 1.32 puts a convolution and the sum behind it into one node even where the convolution is an output, and
 then cannot find that output."""
@@ -67,8 +70,8 @@ class FloatSession:
 class TappedSession(FloatSession):
     """The float network with accelerator tensors tapped (none named: all), for one pass over many images.
 
-    What a run returns holds until the next run of any of them, which writes into the same memory: fresh hundreds of
-    megabytes a run, and the copy out of the runtime's own, took a quarter of the time.
+    What a run returns holds until the next run of any of them, which writes into the same memory, kept for all of them:
+    fresh hundreds of megabytes a run or a session, and the copy out of the runtime's own, took a quarter of the time.
     """
 
     _memory = np.empty(0, np.float32)
@@ -102,7 +105,8 @@ class TappedSession(FloatSession):
         sizes = [images * math.prod(shape) for shape in self._shapes.values()]
         starts = np.cumsum([0] + [-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes])
         if len(self._memory) < starts[-1]:
-            TappedSession._memory = np.empty(starts[-1], np.float32)
+            keeper = TappedSession if starts[-1] <= _MOST_KEPT else self
+            keeper._memory = np.empty(starts[-1], np.float32)
         return {
             name: self._memory[start : start + size].reshape(images, *shape)
             for (name, shape), start, size in zip(self._shapes.items(), starts.tolist(), sizes, strict=False)

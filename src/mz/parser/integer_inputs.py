@@ -65,6 +65,8 @@ def _moved_until_cast(
         for node in readers[tensor]:
             if node.op_type in _MOVING and tensor not in node.input[1:]:
                 waiting.append(node.output[0])
-            elif node.op_type != "Cast" or node.attribute[0].i != TensorProto.FLOAT:
+            elif node.op_type != "Cast" or ("to", TensorProto.FLOAT) not in [
+                (entry.name, entry.i) for entry in node.attribute
+            ]:
                 return set()
     return moved

@@ -40,10 +40,10 @@ def compensated(
         return rows, inputs_of(samples)
     kernel, errors = rows.transpose(0, 2, 1).astype(np.float32), np.empty_like(wanted)
 
-    def fail(part: slice) -> None:
+    def miss(part: slice) -> None:
         np.subtract(wanted[:, part], np.matmul(samples[:, part], kernel), out=errors[:, part])
 
-    side_by_side(fail, (slice(0, half), slice(half, None)))
+    side_by_side(miss, (slice(0, half), slice(half, None)))
     halves = halved(samples, _without_outliers(centred(errors)), half)
     present = (rows != 0).transpose(0, 2, 1)
 
