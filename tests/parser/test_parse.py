@@ -198,14 +198,21 @@ def test_parity_sees_a_changed_weight(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "last", [op("Identity", "s"), op("Transpose", "s", perm=[0, 2, 3, 1]), op("Flatten", "s")]
+    ("last", "output"),
+    [
+        (op("Identity", "s"), "activation1"),
+        (op("Transpose", "s", perm=[0, 2, 3, 1]), "transpose1"),
+        (op("Flatten", "s"), "reshape1"),
+    ],
 )
-def test_parity_of_scores_that_are_nothing_but_rounding(tmp_path: Path, last: onnx.NodeProto) -> None:
+def test_parity_of_scores_that_are_nothing_but_rounding(
+    tmp_path: Path, last: onnx.NodeProto, output: str
+) -> None:
     nodes = [op("Conv", "x w b", "z"), op("Sigmoid", "z", "s"), last]
     path = tmp_path / "scores.onnx"
     onnx.save(network(nodes, {"x": X}, {"w": weights(4, 2, 3, 3), "b": np.full(4, -60, np.float32)}), path)
     result = parse(path, name="scores")
-    assert list(result.scores.values()) == [("conv1", "z")]
+    assert result.scores == {output: ("conv1", "z")}
 
     def found(taps: list[str]) -> float:
         original = OriginalSession(path, taps=taps and ["z"])

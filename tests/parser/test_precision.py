@@ -90,9 +90,9 @@ def test_a_quantized_network_is_answered_with_the_float_one(tmp_path: Path) -> N
     assert "give the float network that this one was quantized from" in message
 
 
-def of_integers(nodes: list[onnx.NodeProto], kind: int, *, to: int = TensorProto.FLOAT) -> onnx.ModelProto:
+def of_integers(nodes: list[onnx.NodeProto], kind: int) -> onnx.ModelProto:
     """A network that casts its input, whose numbers stand channels last, to floats and calls that f."""
-    moved = [op("Transpose", "x", "t", perm=[0, 3, 1, 2]), op("Cast", "t", "f", to=to)]
+    moved = [op("Transpose", "x", "t", perm=[0, 3, 1, 2]), op("Cast", "t", "f", to=TensorProto.FLOAT)]
     model = network([*moved, *nodes], {"x": ["N", 8, 8, 2]}, {"w": weights(3, 2, 3, 3)})
     model.graph.input[0].type.tensor_type.elem_type = kind
     return model

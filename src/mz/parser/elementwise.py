@@ -14,16 +14,7 @@ import numpy as np
 from mz.graph import Add, Elementwise, Mul, Sub
 from mz.parser.activations import clip, reciprocal
 from mz.parser.draft import Affine, Draft
-from mz.parser.node import (
-    ON_TENSOR,
-    Convert,
-    Node,
-    Rule,
-    Value,
-    constant_settings,
-    divides_integers,
-    without_axis,
-)
+from mz.parser.node import ON_TENSOR, Convert, Node, Rule, Value, constant_settings, without_axis
 
 _LOWEST_SCORE, _MASKED = -1e3, -100.0
 """Below the first, a constant before a softmax leaves places out. The second does so too, and leaves a fine step to the
@@ -43,7 +34,8 @@ def some_tensor(node: Node) -> str | None:
 
 def divides_floats(node: Node) -> str | None:
     """The numbers are floats: the division of integers cuts off what lies behind the point."""
-    return "integers" if divides_integers(node) else None
+    constants = [operand for operand in node.inputs if isinstance(operand, np.ndarray)]
+    return "integers" if any(np.issubdtype(constant.dtype, np.integer) for constant in constants) else None
 
 
 def divisor_keeps_its_sign(node: Node) -> str | None:

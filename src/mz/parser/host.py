@@ -13,6 +13,7 @@ import numpy as np
 
 from mz.graph import HostOp
 from mz.parser.draft import Draft
+from mz.parser.elementwise import divides_floats
 from mz.parser.movement import reshape_to
 from mz.parser.node import (
     ON_TENSOR,
@@ -21,7 +22,6 @@ from mz.parser.node import (
     Rule,
     Value,
     constant_settings,
-    divides_integers,
     first_output_only,
     without_axis,
 )
@@ -136,7 +136,7 @@ def _broadcast(node: Node, draft: Draft) -> Value:
 def _divide(node: Node, draft: Draft) -> Value:
     """On the host, value by value; of integers, what lies behind the point is cut off."""
     made = _broadcast(node, draft)
-    if divides_integers(node):
+    if divides_floats(node) is not None:
         return _cut_off(Node("Cast", node.name, node.opset, {}, (made,), ()), draft, INT64)
     return made
 

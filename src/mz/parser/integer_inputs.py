@@ -54,8 +54,6 @@ def _moved_until_cast(
     tensor: str, readers: Mapping[str, Sequence[onnx.NodeProto]], outputs: Collection[str]
 ) -> set[str]:
     """The tensors from this one to the casts to float32 behind it; none where something else becomes of it."""
-    from onnx import TensorProto
-
     moved: set[str] = set()
     waiting = [tensor]
     while waiting:
@@ -65,8 +63,13 @@ def _moved_until_cast(
         for node in readers[tensor]:
             if node.op_type in _MOVING and tensor not in node.input[1:]:
                 waiting.append(node.output[0])
-            elif node.op_type != "Cast" or ("to", TensorProto.FLOAT) not in [
-                (entry.name, entry.i) for entry in node.attribute
-            ]:
+            elif not _casts_to_float(node):
                 return set()
     return moved
+
+
+def _casts_to_float(node: onnx.NodeProto) -> bool:
+    from onnx import TensorProto
+
+    to = [entry.i for entry in node.attribute if entry.name == "to"]
+    return node.op_type == "Cast" and to == [TensorProto.FLOAT]

@@ -166,12 +166,6 @@ def on_map(node: Node) -> str | None:
     return None if len(shape) == 4 and shape[0] == 1 else f"shape {list(shape)}"
 
 
-def divides_integers(node: Node) -> bool:
-    """Whether the node is a division of integers, which then has a constant of integers (both have one type)."""
-    operands = [operand for operand in node.inputs if isinstance(operand, np.ndarray)]
-    return node.op_type == "Div" and any(np.issubdtype(operand.dtype, np.integer) for operand in operands)
-
-
 def constant_settings(node: Node) -> str | None:
     """Every input after the first is a constant, or computed from constants and shapes alone."""
     for index, operand in enumerate(node.inputs[1:], start=1):
