@@ -10,9 +10,9 @@ from tests.optimize.networks import Builder, images
 
 from mz import optimize
 from mz.flow import contest, equalize
-from mz.flow.equalize import ABSORBING
+from mz.flow.equalize import ABSORBING, WITH_TABLES
 from mz.flow.options import no_progress
-from mz.graph import Graph, Precision
+from mz.graph import Activation, Graph, Precision
 from mz.optimize.bias_absorption import AbsorptionReport
 from mz.quantize import Recipe
 from mz.script import Equalization
@@ -44,16 +44,22 @@ class Scripted:
         return 120.0
 
 
-def run(monkeypatch, asked: Equalization, gains, trial=Scripted, recipe=None, alike=0.0, **options):
+def run(
+    monkeypatch, asked: Equalization, gains, trial=Scripted, recipe=None, alike=0.0, function=None, **options
+):
     recipe = recipe or Recipe()
     builder = Builder(0)
-    builder.conv(builder.conv(builder.last, 6, 3), 4)
+    first = builder.conv(builder.last, 6, 3)
+    if function:
+        second = builder.conv(first, 6)
+        first = builder.add(Activation, [second], second.shape, function=function)
+    builder.conv(first, 4)
     graph, params = builder.finish()
 
-    def named(graph, params, *rest, method, **settings):
-        found = optimize.equalize(graph, params, *rest, method=method, **settings)
+    def named(graph, params, *rest, method, scalable, **settings):
+        found = optimize.equalize(graph, params, *rest, method=method, scalable=scalable, **settings)
         moved = any(params is other for other, name in Scripted.made if name == ABSORBING)
-        Scripted.made.append((found[1], method + moved * ABSORBING))
+        Scripted.made.append((found[1], method + bool(scalable) * WITH_TABLES + moved * ABSORBING))
         return found
 
     def absorbed(graph, params, peaks):
@@ -112,6 +118,41 @@ def test_above_8_bits_the_best_is_the_best(monkeypatch, precision, kept) -> None
     recipe = Recipe(Precision.parse(precision))
     gains = of((1.2, 1.2), (1.0, 1.0), (0.9, 0.9))
     assert run(monkeypatch, asked, gains, recipe=recipe)[-1]["method"] == kept
+
+
+@pytest.mark.parametrize(
+    ("gains", "kept", "measured"),
+    [
+        ((30.0, 5.0, 8.5), "two_step" + WITH_TABLES, 6),
+        ((30.0, 5.0, 7.9), "two_step", 6),  # half a bit is what they cost
+        ((30.0, -0.5, 2.9), "none", 6),
+        ((30.0, -0.5, 3.1), "two_step" + WITH_TABLES, 6),
+        ((66.5, -0.5, 8.5), "none", 3),  # good enough without: not tried
+        ((65.5, 1.0, 8.5), "two_step", 3),
+    ],
+)
+def test_wide_tables_by_channel_are_for_those_who_need_them(monkeypatch, gains, kept, measured) -> None:
+    came, plain, tabled = gains
+
+    class Wide(Scripted):
+        def image_dbs(self, graph, params, recipe, most=None) -> np.ndarray:
+            return super().image_dbs(graph, params, recipe, most) + came - 30.0
+
+    asked = Equalization("allowed", "auto", None, None, "disabled")
+    recipe = Recipe(Precision.parse("a16_w16"))
+    low = of((-1.0, -1.0), (plain, plain), (-1.0, -1.0))
+    high = {name + WITH_TABLES: (tabled - 0.2, tabled - 0.2) for name in low} | {
+        "two_step" + WITH_TABLES: (tabled, tabled)
+    }
+    options = {"recipe": recipe, "function": "hard_swish"}
+    report = run(monkeypatch, asked, low | high, Wide, wide_tables=True, **options)[-1]
+    assert report["method"] == kept
+    assert sum(name != "none" for name in report["output_db"]) == measured
+    # The target has no room for them, or none is needed: 8 bits have tables by channel in any case.
+    report = run(monkeypatch, asked, low | high, Wide, **options)[-1]
+    assert report["method"] == ("two_step" if plain > 0 else "none")
+    narrow = run(monkeypatch, asked, high, Wide, function="hard_swish", wide_tables=True)[-1]
+    assert set(narrow["output_db"]) == {"none", *low}
 
 
 def test_what_is_far_behind_is_not_judged(monkeypatch) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mz.graph import Activation, Conv, Graph, Input
+from mz.graph import Activation, Conv, Graph, Input, MaxPool, Reshape, Resize
 from mz.quantize import collect, scaled_ends
 from mz.quantize.visible import visible_ends
 
@@ -54,6 +54,28 @@ def test_what_varies_far_out_is_not_cut(function) -> None:
 def test_other_readers_see_everything() -> None:
     conv = Conv(name="next", inputs=("conv",), shape=SHAPE, kernel_shape=(1, 1), groups=2)
     assert visible_ends(network(reader("hard_swish"), more=(conv,)), {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("move", "seen"),
+    [
+        (Reshape(name="moved", inputs=("conv",), shape=SHAPE), True),
+        (MaxPool(name="moved", inputs=("conv",), shape=SHAPE, kernel_shape=(1, 1), strides=(1, 1)), True),
+        (Resize(name="moved", inputs=("conv",), shape=SHAPE, mode="nearest", scales=(1, 1)), True),
+        (Resize(name="moved", inputs=("conv",), shape=SHAPE, mode="bilinear", scales=(1, 1)), False),
+    ],
+    ids=["reshape", "max pool", "nearest", "bilinear"],
+)
+def test_what_only_moves_shows_what_its_readers_see(move, seen) -> None:
+    x, conv = network().layers[:2]
+
+    def ends(scaled: bool) -> dict:
+        swish = Activation(name="y", inputs=("moved",), shape=SHAPE, function="hard_swish", scaled=scaled)
+        return visible_ends(Graph("net", (x, conv, move, swish), ("y",)), {"y": POWERS})
+
+    assert list(ends(scaled=False)) == (["conv", "moved"] if seen else ["moved"])
+    np.testing.assert_allclose(ends(scaled=False)["moved"], [-3, math.inf], atol=2e-3)
+    assert list(ends(scaled=True)) == ["moved"]  # channels may have moved
 
 
 def test_the_widest_of_two_readers_counts_channel_by_channel() -> None:

@@ -336,21 +336,24 @@ def is_wide(layer: Layer, quantization: Quantization) -> bool:
 
 def _table(layer: Activation, params: Params, quantization: Quantization) -> TableConstants:
     x, y = quantization.tensors[layer.inputs[0]], quantization.tensors[layer.name]
+    own = params.get(layer.name, {})
+    # Hundreds of channels have a dozen different parameters, and a table over 16 bits takes its time.
+    first, kind = _each_once(np.stack(list(own.values()), axis=1) if own else np.zeros((1, 0)))
+    arrays = along_channels({name: array[first] for name, array in own.items()}, 1)
     real = float(x.scale) * (np.arange(1 << x.bits, dtype=np.float64)[None, :] - x.zero_point)
-    arrays = along_channels(params.get(layer.name, {}), 1)
     with np.errstate(over="ignore"):  # infinity saturates like any large value
         value = apply(layer.function, real, layer.constants, arrays, layer.affine)
-        table = np.clip(np.rint(value / float(y.scale)) + y.zero_point, 0, y.q_max)
-    rows, choice = _each_once(table.astype(np.uint16))
-    scaling = (params[layer.name]["factor"], params[layer.name]["gain"]) if layer.scaled else None
-    return TableConstants(rows, choice if len(rows) > 1 else None, scaling)
+        table = np.clip(np.rint(value / float(y.scale)) + y.zero_point, 0, y.q_max).astype(np.uint16)
+    first, choice = _each_once(table)
+    scaling = (own["factor"], own["gain"]) if layer.scaled else None
+    return TableConstants(table[first], choice[kind] if len(first) > 1 else None, scaling)
 
 
-def _each_once(tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different rows in the order in which they come, and which of them each row is, int64."""
+def _each_once(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each different row comes first, in that order, and which of these each row is, int64."""
     places: dict[bytes, int] = {}
-    choice = np.array([places.setdefault(row.tobytes(), len(places)) for row in tables])
-    return tables[np.unique(choice, return_index=True)[1]], choice
+    choice = np.array([places.setdefault(row.tobytes(), len(places)) for row in rows])
+    return np.unique(choice, return_index=True)[1], choice
 
 
 def _resize(graph: Graph, layer: Resize, quantization: Quantization) -> NearestConstants | BilinearConstants:

@@ -35,8 +35,11 @@ def _gather(t: Tensors, layer: Activation, c: TableConstants, y: TensorQuant) ->
         offsets = (c.choice * c.table.shape[1]).astype(np.int32)
         offsets = offsets.reshape(-1, *(1,) * (len(layer.shape) - 1))
         index = w.node("Add", [index, w.constant(offsets, f"{layer.name}_offsets")], f"{layer.name}_index")
-    table = c.table.reshape(-1).astype(np.uint8 if y.bits <= 8 else np.float32)
-    return w.node("Gather", [w.constant(table, f"{layer.name}_table"), index], f"{layer.name}_q")
+    flat = c.table.reshape(-1).astype(np.uint8 if y.bits <= 8 else np.uint16)
+    table = w.constant(flat, f"{layer.name}_table")
+    if y.bits > 8:  # once, when the file is opened: half the bytes in it
+        table = w.node("Cast", [table], f"{layer.name}_floats", to=t.FLOAT)
+    return w.node("Gather", [table, index], f"{layer.name}_q")
 
 
 def _float_form(t: Tensors, layer: Activation, c: TableConstants, x: TensorQuant, y: TensorQuant) -> str:

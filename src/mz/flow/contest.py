@@ -247,5 +247,7 @@ class Contest:
 
 def _alike(one: EqualizationReport, other: EqualizationReport) -> bool:
     """Whether two methods came to nearly the same, as one_step and two_step mostly do with one scale a channel."""
+    if one.factors.shape != other.factors.shape:  # of other channels
+        return False
     octaves = np.log2(one.factors / other.factors)
     return bool(np.sqrt(np.square(octaves).mean()) <= ALIKE_OCTAVES)

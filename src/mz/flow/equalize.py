@@ -13,12 +13,26 @@ from mz.flow.contest import Changed, Contest
 from mz.flow.options import Progress, Step
 from mz.flow.trials import AS_ROUNDED, Apart
 from mz.graph import Activation, Graph, Params
-from mz.optimize import MAX_SCALE, METHODS, Peaks, absorb_bias, equalize, pools_to_convolutions
+from mz.optimize import (
+    MAX_SCALE,
+    METHODS,
+    EqualizationReport,
+    Peaks,
+    absorb_bias,
+    equalize,
+    pools_to_convolutions,
+)
 from mz.quantize import Recipe, Refinements
 from mz.quantize.groups import scale_groups
 from mz.script import Equalization
 
 ABSORBING = " with bias absorption"
+WITH_TABLES = " with tables by channel"
+
+ENOUGH_DB = 66.0
+"""A network of 16 bits that is as good as this without them takes no tables by channel of 16 bits."""
+TABLES_DB = 3.0
+"""What they must bring over all else, half a bit: 11 to 19 KB each where they are folded, a dozen of them a layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +49,13 @@ class Equalized:
     apart: Apart | None = None
 
 
-def scalable_functions(graph: Graph, recipe: Recipe) -> list[str]:
-    """Activation functions of 8-bit tensors, whose tables may differ by channel: at 16 bits each is 128 KiB."""
+def scalable_functions(graph: Graph, recipe: Recipe, most_bits: int) -> list[str]:
+    """Activation functions of tensors of at most so many bits, whose tables are to differ by channel."""
     bits = {name: recipe.activation_bits(group) for group in scale_groups(graph) for name in group}
     return [
         layer.name
         for layer in graph.layers
-        if isinstance(layer, Activation) and not layer.host and bits[layer.inputs[0]] <= 8
+        if isinstance(layer, Activation) and not layer.host and bits[layer.inputs[0]] <= most_bits
     ]
 
 
@@ -53,11 +67,13 @@ def run_equalization(
     asked: Equalization,
     progress: Progress,
     refinements: Refinements = AS_ROUNDED,
+    wide_tables: bool = False,
 ) -> Equalized:
     """Tries the methods that are asked for, and keeps the best.
 
     Policy `allowed` keeps a method only where it measures better than none, `enabled` takes the best one in any case;
     likewise for bias absorption before it. refinements: what the integers go through before they are judged.
+    wide_tables: activation functions over 16 bits may have tables by channel too, where nothing else is good enough.
     """
     optional = asked.policy == "allowed"
     contest = Contest(graph, params, images, recipe, refinements, optional)
@@ -68,38 +84,54 @@ def run_equalization(
         "layers": asked.layers,
         "keep": keep,
         "max_scale": asked.max_scale or MAX_SCALE,
-        "scalable": scalable_functions(scaled, recipe),
     }
+    narrow, wide = (scalable_functions(scaled, recipe, bits) for bits in (8, 16))
 
-    def equalized(method: str, peaks: Peaks) -> Changed:
-        return Changed(*equalize(scaled, scaled_params, peaks, method=method, **options))
+    def scaled_by(
+        name: str, graph: Graph, params: Params, peaks: Peaks
+    ) -> tuple[Graph, Params, EqualizationReport]:
+        method, scalable = name.removesuffix(WITH_TABLES), wide if name.endswith(WITH_TABLES) else narrow
+        return equalize(graph, params, peaks, method=method, scalable=scalable, **options)
 
-    def absorbed(method: str, peaks: Peaks) -> Changed:
+    def equalized(name: str, peaks: Peaks) -> Changed:
+        return Changed(*scaled_by(name, scaled, scaled_params, peaks))
+
+    def absorbed(name: str, peaks: Peaks) -> Changed:
         moved, moved_params, moved_peaks, absorption = absorb_bias(scaled, scaled_params, peaks)
-        found = equalize(moved, moved_params, moved_peaks, method=method, **options)
-        return Changed(*found, {"absorbed": absorption.to_dict()["layers"]})
+        return Changed(
+            *scaled_by(name, moved, moved_params, moved_peaks), {"absorbed": absorption.to_dict()["layers"]}
+        )
 
     methods = list(METHODS) if asked.method == "auto" else [asked.method]
+    tabled = [method + WITH_TABLES for method in methods] if wide_tables and wide != narrow else []
     absorbable = asked.bias_absorption != "disabled" and not keep
     absorbable = absorbable and bool(absorb_bias(scaled, scaled_params, contest.peaks)[3].layers)
     forced = absorbable and asked.bias_absorption == "enabled"
-    with progress("equalization", len(methods) + (absorbable and not forced), "trials") as advance:
-        for method in methods:
-            name, make = (method + ABSORBING, absorbed) if forced else (method, equalized)
-            contest.enter(name, partial(make, method))
+
+    def enter_all(names: list[str]) -> None:
+        for name in names:
+            contest.enter(
+                *((name + ABSORBING, partial(absorbed, name)) if forced else (name, partial(equalized, name)))
+            )
             advance(1)
         contest.judge()
+
+    with progress(
+        "equalization", len(methods) + len(tabled) + (absorbable and not forced), "trials"
+    ) as advance:
+        enter_all(methods)
+        if tabled and contest.found[_best(contest)] < ENOUGH_DB:
+            enter_all(tabled)
         # Where no method brings anything, neither does a bias that is moved out of its way.
-        if absorbable and not forced and contest.better:
-            base = contest.best(contest.better)
+        base = _best(contest)
+        if absorbable and not forced and base != "none":
             contest.enter(base + ABSORBING, partial(absorbed, base), base)
             contest.judge()
             advance(1)
     step = partial(Step, "equalization", True, optional=optional)
     if not contest.reports:
         return Equalized(graph, params, step(False, "no channel can be scaled"), {})
-    better = contest.better
-    best = contest.best(better) if better else "none"
+    best = _best(contest)
     found, early = contest.found, contest.left_early
     measured = _listed({name: db for name, db in found.items() if name not in early})
     if early:
@@ -124,6 +156,17 @@ def run_equalization(
         described["pools"] = pools
         note += f"; {', '.join(pools)} as convolutions"
     return Equalized(kept.graph, kept.params, step(True, note), described, apart)
+
+
+def _best(contest: Contest) -> str:
+    """The method to keep, `none` where none helps. One with tables by channel has to bring what they cost."""
+    better, found = contest.better, contest.found
+    plain = [name for name in better if WITH_TABLES not in name]
+    best = contest.best(plain) if plain else "none"
+    if len(plain) < len(better):
+        tabled = contest.best([name for name in better if name not in plain])
+        return tabled if found[tabled] >= found[best] + TABLES_DB else best
+    return best
 
 
 def _listed(decibels: Mapping[str, float]) -> str:

@@ -255,7 +255,9 @@ def _equalize(passes: Passes, plan: Plan, progress: Progress) -> None:
         # Biases are corrected in any case: what they take back later must not decide here.
         recipe = recipe.with_mended_weights()
         refinements = dataclasses.replace(refinements, rounding=False)
-    found = run_equalization(passes.graph, passes.params, sample, recipe, asked, progress, refinements)
+    found = run_equalization(
+        passes.graph, passes.params, sample, recipe, asked, progress, refinements, plan.wide_tables
+    )
     passes.graph, passes.params, passes.apart = found.graph, found.params, found.apart
     passes.report["equalization"] = found.report
     passes.steps.append(found.step)

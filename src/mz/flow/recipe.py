@@ -30,7 +30,11 @@ DEFAULT_LEVEL = 1
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything decided before the first image is read. `refused` tells what was asked for and will not be done."""
+    """Everything decided before the first image is read.
+
+    refused: what was asked for and will not be done. wide_tables: the target has room for tables by channel over 16
+    bits, whatever their number.
+    """
 
     settings: ScriptSettings
     recipe: Recipe
@@ -48,6 +52,7 @@ class Plan:
     equalization_note: str = ""
     dead_channels: str = "disabled"
     fuses_prelus: bool = False
+    wide_tables: bool = False
 
 
 def script_settings(path: Path | None, graph: Graph) -> ScriptSettings:
@@ -127,6 +132,7 @@ def plan_recipe(arch: zoo.HwArch, settings: ScriptSettings, options: OptimizeOpt
         equalization_note=why,
         dead_channels=settings.dead_channels or ("disabled" if plain else "allowed"),
         fuses_prelus=arch.prelu == "fused" and not plain,
+        wide_tables=arch.memory.flash_bytes is None,
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
-from mz.graph import Activation, Graph, Params
+from mz.graph import Activation, Graph, Layer, Params, Resize
 from mz.graph.functions import BY_CHANNEL, FUNCTIONS
+from mz.quantize.groups import is_move
 
 Ends = tuple[np.ndarray, np.ndarray]
 """The lowest and the highest value that count, float32 [C, 1, 1], or [] where they are the same for all channels;
@@ -20,21 +22,32 @@ _FAR = 1024.0
 def visible_ends(graph: Graph, params: Params) -> dict[str, Ends]:
     """By accelerator tensor that nothing but activation functions reads, where all of these become constant.
 
-    Tensors of which every value counts are not among them, nor are those read by functions that differ in more than
-    scale from channel to channel.
+    Through moves too, where the ends are the same for all channels. Tensors of which every value counts are not among
+    them, nor are those read by functions that differ in more than scale from channel to channel.
     """
     found: dict[str, Ends] = {}
     outputs = set(graph.accelerator_outputs())
-    for layer in graph.layers:
+    for layer in reversed(graph.layers):
         readers = graph.consumers[layer.name]
-        tables = [one for one in readers if isinstance(one, Activation) and one.function not in BY_CHANNEL]
-        if layer.host or layer.name in outputs or not readers or len(tables) < len(readers):
+        ends = [_ends_of_reader(one, params, found) for one in readers]
+        seen = [one for one in ends if one is not None]
+        if layer.host or layer.name in outputs or not readers or len(seen) < len(readers):
             continue
-        lows, highs = zip(*(_ends(one, params) for one in tables), strict=True)
+        lows, highs = zip(*seen, strict=True)
         low, high = np.min(np.broadcast_arrays(*lows), axis=0), np.max(np.broadcast_arrays(*highs), axis=0)
         if np.isfinite(low).any() or np.isfinite(high).any():
             found[layer.name] = low, high
-    return found
+    return {layer.name: found[layer.name] for layer in graph.layers if layer.name in found}
+
+
+def _ends_of_reader(layer: Layer, params: Params, found: Mapping[str, Ends]) -> Ends | None:
+    """What it can tell apart of what it reads; None where that is everything. found: of all later tensors."""
+    if isinstance(layer, Activation):
+        return None if layer.function in BY_CHANNEL else _ends(layer, params)
+    ends = found.get(layer.name)
+    # What lies between two values beyond an end may lie before it.
+    moved = is_move(layer) and not (isinstance(layer, Resize) and layer.mode == "bilinear")
+    return ends if moved and ends is not None and not ends[0].ndim else None
 
 
 def as_seen(values: np.ndarray, ends: Ends | None) -> np.ndarray:
