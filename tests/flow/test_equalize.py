@@ -148,11 +148,16 @@ def test_wide_tables_by_channel_are_for_those_who_need_them(monkeypatch, gains, 
     report = run(monkeypatch, asked, low | high, Wide, wide_tables=True, **options)[-1]
     assert report["method"] == kept
     assert sum(name != "none" for name in report["output_db"]) == measured
-    # The target has no room for them, or none is needed: 8 bits have tables by channel in any case.
+    # The target has no room for them; and what has 8 bits elsewhere has other noise.
     report = run(monkeypatch, asked, low | high, Wide, **options)[-1]
     assert report["method"] == ("two_step" if plain > 0 else "none")
-    narrow = run(monkeypatch, asked, high, Wide, function="hard_swish", wide_tables=True)[-1]
-    assert set(narrow["output_db"]) == {"none", *low}
+    for recipe in (
+        Recipe(Precision(8, 8), layer_precisions={"conv2": Precision(16, 8)}),
+        Recipe(Precision(16, 8)),
+    ):
+        options["recipe"] = recipe
+        found = run(monkeypatch, asked, low | high, Wide, wide_tables=True, **options)[-1]["output_db"]
+        assert set(found) == {"none", *low}
 
 
 def test_what_is_far_behind_is_not_judged(monkeypatch) -> None:
@@ -243,3 +248,16 @@ def test_apart_is_the_network_as_half_of_the_images_make_it() -> None:
     for layer, arrays in apart.params.items():
         for array, value in arrays.items():
             np.testing.assert_array_equal(value, alone.params[layer][array])
+
+
+@pytest.mark.parametrize(
+    ("passes", "count", "judged"), [(5, 32, 8), (64, 64, 16), (127.5, 127, 31), (1000, 128, 32)]
+)
+def test_what_a_pass_costs_bounds_the_images(monkeypatch, passes, count, judged) -> None:
+    graph, params = Builder(0).finish()
+    macs = graph.coverage().macs
+    monkeypatch.setattr(contest, "IMAGES_MACS", 1)
+    monkeypatch.setattr(contest, "MOST_MACS", int(passes * macs))
+    assert contest.image_count(graph) == count
+    fold = contest.Fold(graph, params, images(graph, 64), images(graph, 64, seed=1))
+    assert sum(len(part[graph.inputs[0].name]) for part in fold.trial.parts) == judged

@@ -17,9 +17,12 @@ from mz.quantize import REFINED_CANDIDATES, Recipe, Refinements, Trial, best_met
 
 IMAGES, MOST_IMAGES, IMAGES_MACS = 128, 512, 1 << 34
 """Either half of them gives peaks and ranges once, and images of the other half judge; what is kept is made on all."""
+FEWEST_IMAGES, MOST_MACS = 32, 1 << 38
+"""Fewer where a pass over `IMAGES` would take more multiply-accumulates: a contest takes a dozen."""
 JUDGED_IMAGES, ROUGHLY_JUDGED = 32, 8
 ROUNDED_IMAGES, CORRECTED_IMAGES = 32, 8
-"""Of `IMAGES`; of a cheap network's more images likewise more."""
+"""Of `IMAGES`; of more or fewer images likewise, down to `FEWEST_JUDGED`."""
+FEWEST_JUDGED = 8
 
 MARGIN_DB = 0.25
 """What a method must bring over none on the mean of images, and more than it loses with the ranges of either half:
@@ -56,7 +59,8 @@ Change = Callable[[Peaks], Changed]
 
 def image_count(graph: Graph) -> int:
     """How many images a contest takes: what a channel may reach, which bounds how far it may grow, is seen by many."""
-    return affordable(graph, IMAGES_MACS, IMAGES, MOST_IMAGES)
+    enough = min(max(MOST_MACS // max(1, graph.coverage().macs), FEWEST_IMAGES), IMAGES)
+    return affordable(graph, IMAGES_MACS, enough, MOST_IMAGES)
 
 
 class Fold:
@@ -71,8 +75,8 @@ class Fold:
         self.seen = seen
         self.network: Calibrated = graph, params, statistics_of(graph, params, [seen], [gatherer])
         self.peaks = gatherer.peaks
-        self.times = image_count(graph) // IMAGES
-        self.trial = Trial(graph, params, some(unseen, self.times * JUDGED_IMAGES))
+        self._count = image_count(graph)
+        self.trial = Trial(graph, params, some(unseen, self._share(JUDGED_IMAGES)))
 
     def network_by(self, change: Change | None) -> Calibrated:
         """The network as it came, or as a method makes it by the peaks of this half."""
@@ -88,8 +92,8 @@ class Fold:
 
         def tried(recipe: Recipe) -> tuple[Recipe, Quantized, float]:
             integers = quantized(network, recipe)
-            count = self.times * ROUGHLY_JUDGED
-            return recipe, integers, float(self.trial.image_dbs(*integers, most=count).mean())
+            decibels = self.trial.image_dbs(*integers, most=self._share(ROUGHLY_JUDGED))
+            return recipe, integers, float(decibels.mean())
 
         if not recipe.leaves_ranges_open:
             return tried(recipe)
@@ -98,8 +102,13 @@ class Fold:
 
     def judge(self, network: Quantized, recipe: Recipe, refinements: Refinements) -> float:
         """Mean SNR of the other half's images in dB, after these refinements on some of this half."""
-        count = self.times * (ROUNDED_IMAGES if refinements.rounding else CORRECTED_IMAGES)
+        count = self._share(ROUNDED_IMAGES if refinements.rounding else CORRECTED_IMAGES)
         return judged(self.trial, network, recipe, some(self.seen, count), refinements)
+
+    def _share(self, images: int) -> int:
+        """As many of the contest's images as `images` are of `IMAGES`."""
+        times = self._count // IMAGES
+        return images * times if times else max(images * self._count // IMAGES, FEWEST_JUDGED)
 
 
 @dataclass(slots=True)

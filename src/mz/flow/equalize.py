@@ -103,22 +103,21 @@ def run_equalization(
         )
 
     methods = list(METHODS) if asked.method == "auto" else [asked.method]
-    tabled = [method + WITH_TABLES for method in methods] if wide_tables and wide != narrow else []
+    may_be_tabled = wide_tables and recipe.precision.above_8_bits and wide != narrow
+    tabled = [method + WITH_TABLES for method in methods] if may_be_tabled else []
     absorbable = asked.bias_absorption != "disabled" and not keep
     absorbable = absorbable and bool(absorb_bias(scaled, scaled_params, contest.peaks)[3].layers)
     forced = absorbable and asked.bias_absorption == "enabled"
 
     def enter_all(names: list[str]) -> None:
+        made, also = (absorbed, ABSORBING) if forced else (equalized, "")
         for name in names:
-            contest.enter(
-                *((name + ABSORBING, partial(absorbed, name)) if forced else (name, partial(equalized, name)))
-            )
+            contest.enter(name + also, partial(made, name))
             advance(1)
         contest.judge()
 
-    with progress(
-        "equalization", len(methods) + len(tabled) + (absorbable and not forced), "trials"
-    ) as advance:
+    most = len(methods) + len(tabled) + (absorbable and not forced)
+    with progress("equalization", most, "trials") as advance:
         enter_all(methods)
         if tabled and contest.found[_best(contest)] < ENOUGH_DB:
             enter_all(tabled)
