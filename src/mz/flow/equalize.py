@@ -127,7 +127,12 @@ def run_equalization(
             contest.enter(base + ABSORBING, partial(absorbed, base), base)
             contest.judge()
             advance(1)
-    step = partial(Step, "equalization", True, optional=optional)
+    return _result(contest, graph, params, pools)
+
+
+def _result(contest: Contest, graph: Graph, params: Params, pools: list[str]) -> Equalized:
+    """What is kept, and what is told of it. graph, params: as they came. pools: those that became convolutions."""
+    step = partial(Step, "equalization", True, optional=contest.optional)
     if not contest.reports:
         return Equalized(graph, params, step(False, "no channel can be scaled"), {})
     best = _best(contest)
