@@ -259,5 +259,5 @@ def test_what_a_pass_costs_bounds_the_images(monkeypatch, passes, count, judged)
     monkeypatch.setattr(contest, "IMAGES_MACS", 1)
     monkeypatch.setattr(contest, "MOST_MACS", int(passes * macs))
     assert contest.image_count(graph) == count
-    fold = contest.Fold(graph, params, images(graph, 64), images(graph, 64, seed=1))
+    fold = contest.Fold(graph, params, count, images(graph, 64), images(graph, 64, seed=1))
     assert sum(len(part[graph.inputs[0].name]) for part in fold.trial.parts) == judged

@@ -134,6 +134,11 @@ class TableConstants:
         """The table of every channel, [C, 2^input bits], or [1, ...] where all have one."""
         return self.table if self.choice is None else self.table[self.choice]
 
+    def starts(self, axes: int) -> np.ndarray:
+        """Where the table of every channel begins among the entries of all: int32 [C], and `axes` axes of 1 behind."""
+        assert self.choice is not None
+        return (self.choice * self.table.shape[1]).astype(np.int32).reshape(-1, *(1,) * axes)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NearestConstants:

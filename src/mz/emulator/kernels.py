@@ -131,8 +131,7 @@ def _reach(x: Array, zero: int) -> int:
 def table(layer: Layer, c: TableConstants, x: Array) -> Array:
     if c.choice is None:
         return c.table[0][x].astype(np.int32)
-    starts = (c.choice * c.table.shape[1]).astype(np.int32).reshape(-1, *(1,) * (x.ndim - 2))
-    return c.table.reshape(-1)[starts + x].astype(np.int32)
+    return c.table.reshape(-1)[c.starts(x.ndim - 2) + x].astype(np.int32)
 
 
 def resize(layer: Layer, c: NearestConstants | BilinearConstants, x: Array) -> Array:

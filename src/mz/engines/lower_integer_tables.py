@@ -32,8 +32,7 @@ def _gather(t: Tensors, layer: Activation, c: TableConstants, y: TensorQuant) ->
     w = t.writer
     index = w.node("Cast", [t[layer.inputs[0]]], f"{layer.name}_index", to=t.INT32)
     if c.choice is not None:
-        offsets = (c.choice * c.table.shape[1]).astype(np.int32)
-        offsets = offsets.reshape(-1, *(1,) * (len(layer.shape) - 1))
+        offsets = c.starts(len(layer.shape) - 1)
         index = w.node("Add", [index, w.constant(offsets, f"{layer.name}_offsets")], f"{layer.name}_index")
     flat = c.table.reshape(-1).astype(np.uint8 if y.bits <= 8 else np.uint16)
     table = w.constant(flat, f"{layer.name}_table")

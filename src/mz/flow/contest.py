@@ -65,17 +65,22 @@ def image_count(graph: Graph) -> int:
 
 class Fold:
     """Half of the images, float32 [N, *shape] by Input layer, what one pass over them gives of the network as it came,
-    and a trial on images of the other half.
+    and a trial on images of the other half. count: of the contest's images (`image_count`).
     """
 
     def __init__(
-        self, graph: Graph, params: Params, seen: Mapping[str, np.ndarray], unseen: Mapping[str, np.ndarray]
+        self,
+        graph: Graph,
+        params: Params,
+        count: int,
+        seen: Mapping[str, np.ndarray],
+        unseen: Mapping[str, np.ndarray],
     ) -> None:
         gatherer = PeakGatherer(graph)
         self.seen = seen
         self.network: Calibrated = graph, params, statistics_of(graph, params, [seen], [gatherer])
         self.peaks = gatherer.peaks
-        self._count = image_count(graph)
+        self._count = count
         self.trial = Trial(graph, params, some(unseen, self._share(JUDGED_IMAGES)))
 
     def network_by(self, change: Change | None) -> Calibrated:
@@ -148,7 +153,7 @@ class Contest:
     ) -> None:
         self._count = image_count(graph)
         seen, unseen = halves(images, self._count // 2, self._count // 2)
-        self.folds = [Fold(graph, params, *pair) for pair in ((seen, unseen), (unseen, seen))]
+        self.folds = [Fold(graph, params, self._count, *pair) for pair in ((seen, unseen), (unseen, seen))]
         give_back()
         self.peaks = self.folds[0].peaks.merged(self.folds[1].peaks)
         self.recipe, self.refinements, self.optional = recipe, refinements, optional
